@@ -1,0 +1,259 @@
+"""What all three notebooks share about pixels and files: folders, 128×128 loading, normalisation, grids, seeds."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+IMAGE_SIZE = 128  # pixels a side, as in the study this project rebuilds
+MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
+MAX_SKIPPED_SHARE = 0.01  # more unreadable images than this is a broken download, not bad luck
+LOADER_VERSION = 1  # part of every cache key: raise it when decoding changes
+
+ROOT = Path(__file__).resolve().parent
+STORE = Path(os.environ.get("XRAYGAN_STORE", ROOT))  # where data/, models/, images/ and results/ live (Drive, in Colab)
+
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+# Files and folders
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders one run writes to, created on first use by `run_folders`."""
+
+    run: str
+    models: Path
+    images: Path
+    results: Path
+    generated: Path
+
+
+def run_folders(run, store=None):
+    """Create and return the folders of the run called `run`, e.g. `phantom-quick`.
+
+    Args:
+        run: letters, digits, `.`, `_` and `-`; names one folder under models/, images/, results/ and data/generated/.
+        store: the folder that holds those four; by default the repository, or `$XRAYGAN_STORE`.
+
+    Raises:
+        ValueError: `run` isn't a plain folder name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
+        raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
+    store = Path(store or STORE)
+    folders = RunFolders(
+        run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
+    )
+    for folder in (folders.models, folders.images, folders.results, folders.generated):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path` that takes its place when the block ends well: whole or absent, never half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The last suffix stays last: savers choose the format by it, and `.weights.h5` must end a Keras weights file.
+    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def display_path(path):
+    """`path` as a reader of a notebook needs it: relative to the store, so that no machine's folders are printed."""
+    path = Path(path).resolve()
+    store = STORE.resolve()
+    return path.relative_to(store).as_posix() if path.is_relative_to(store) else path.name
+
+
+# Reading images
+
+
+def decode_image(data, image_size=IMAGE_SIZE):
+    """Decode one JPEG or PNG to grey, upright, `image_size` pixels a side.
+
+    Args:
+        data: the file's bytes; modes L, RGB, RGBA, P, CMYK and 16-bit grey, EXIF rotation honoured.
+        image_size: pixels a side; the aspect ratio isn't kept, as in the study this project rebuilds.
+
+    Returns:
+        `uint8 (image_size, image_size, 1)`, 0 black to 255 white.
+
+    Raises:
+        ValueError: the bytes are no readable JPEG or PNG, or hold more than `MAX_PIXELS` pixels.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+            image.draft("L", (2 * image_size, 2 * image_size))  # JPEG only: decodes fewer pixels, still ≥ 2× the target
+            grey = _to_grey(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # what Pillow raises on broken bytes
+        raise ValueError(f"not a readable JPEG or PNG ({error})") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from error
+    resized = grey.resize((image_size, image_size), Image.Resampling.BICUBIC)  # Pillow's filters antialias when shrinking
+    return np.asarray(resized, dtype=np.uint8)[..., np.newaxis]
+
+
+def _to_grey(image):
+    """Any mode Pillow decodes to 8-bit grey; transparency shows black, 16-bit grey is scaled and not clipped."""
+    if image.mode.startswith("I"):  # "I;16" and relatives: 16-bit PNG
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return image.convert("L")
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """What `load_images` read.
+
+    Attributes:
+        images: `uint8 (N, 128, 128, 1)`.
+        kept: `bool (number of files,)`, False where a file could not be read.
+        digests: `str (number of files,)`, a hash of each file's bytes.
+        skipped: {file: why} for those not kept.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    digests: np.ndarray
+    skipped: dict
+
+
+def load_images(paths, cache_folder, image_size=IMAGE_SIZE, show_progress=True):
+    """Decode many images on all cores, once: a second call with the same bytes reads one cached file.
+
+    The cache is keyed by the content of every file, so it can't be stale.
+
+    Args:
+        paths: files to read, in the order wanted.
+        cache_folder: folder for the cached array, or None for no cache.
+
+    Returns:
+        `LoadedImages`; a warning names the files that could not be read.
+
+    Raises:
+        ValueError: more than 1 % of the files could not be read.
+    """
+    paths = [Path(path) for path in paths]
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # hashing and decoding both release the GIL
+        digests = list(pool.map(_digest, paths))
+        key = hashlib.blake2b(f"{LOADER_VERSION} {image_size} {' '.join(digests)}".encode(), digest_size=16).hexdigest()
+        cache = cache_folder and Path(cache_folder) / f"{key}.npz"
+        if cache and cache.exists():
+            with np.load(cache, allow_pickle=False) as stored:
+                images, reasons = stored["images"], stored["reasons"].tolist()
+        else:
+            jobs = pool.map(lambda path: _decode_or_reason(path, image_size), paths)
+            bar = tqdm(jobs, total=len(paths), desc="reading images", disable=not show_progress, mininterval=1)
+            results = list(bar)
+            reasons = [result if isinstance(result, str) else "" for result in results]
+            readable = [result for result in results if not isinstance(result, str)]
+            images = np.stack(readable) if readable else np.zeros((0, image_size, image_size, 1), np.uint8)
+            if cache:
+                with replacing(cache) as draft, draft.open("wb") as file:
+                    np.savez(file, images=images, reasons=np.array(reasons))
+    skipped = {path.as_posix(): reason for path, reason in zip(paths, reasons, strict=True) if reason}
+    _report_skipped(skipped, len(paths))
+    return LoadedImages(images, np.array([not reason for reason in reasons]), np.array(digests), skipped)
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _decode_or_reason(path, image_size):
+    try:
+        return decode_image(path.read_bytes(), image_size)
+    except ValueError as error:
+        return str(error)
+
+
+def _report_skipped(skipped, total):
+    if not skipped:
+        return
+    named = "; ".join(f"{Path(file).name}: {reason}" for file, reason in list(skipped.items())[:5])
+    message = f"{len(skipped)} of {total} images can't be read ({named}{'; …' if len(skipped) > 5 else ''})"
+    if len(skipped) > MAX_SKIPPED_SHARE * total:
+        raise ValueError(f"{message}: more than {MAX_SKIPPED_SHARE:.0%}. Download the images again or remove these files.")
+    warnings.warn(f"{message}; they are left out.", stacklevel=3)
+
+
+# Normalisation: each network has one function and its inverse
+
+
+def to_unit(pixels):
+    """`uint8` 0 to 255 → `float32` 0 to 1, what the classifier takes."""
+    return np.asarray(pixels, dtype=np.float32) / 255
+
+
+def from_unit(values):
+    """`float` 0 to 1 → `uint8` 0 to 255, the inverse of `to_unit`."""
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def to_signed(pixels):
+    """`uint8` 0 to 255 → `float32` −1 to 1, what the GAN takes and its tanh gives."""
+    return np.asarray(pixels, dtype=np.float32) / 127.5 - 1
+
+
+def from_signed(values):
+    """`float` −1 to 1 → `uint8` 0 to 255 by one fixed map, the inverse of `to_signed`: no image is stretched by its own range."""
+    return np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+# Grids
+
+
+def image_grid(images, num_columns=8, gap=2):
+    """Tile `uint8 (N, H, W, 1)` images into one `uint8` picture, row by row, on black."""
+    images = np.asarray(images)
+    num_rows = -(-len(images) // num_columns)
+    height, width = images.shape[1] + gap, images.shape[2] + gap
+    grid = np.zeros((num_rows * height - gap, num_columns * width - gap), np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // num_columns * height, index % num_columns * width
+        grid[top : top + image.shape[0], left : left + image.shape[1]] = image[..., 0]
+    return grid
+
+
+def save_png(picture, path):
+    """Write a `uint8 (H, W)` or `(H, W, 1)` picture as 8-bit grey PNG, whole or not at all."""
+    picture = np.asarray(picture)
+    with replacing(path) as draft:
+        Image.fromarray(picture[..., 0] if picture.ndim == 3 else picture).save(draft, format="PNG")
+
+
+# Seeds
+
+
+def set_seed(seed):
+    """Seed Python, numpy and Keras, once a run; below it every random choice takes an explicit seed."""
+    import keras  # here, so that reading images needs no deep-learning library
+
+    keras.utils.set_random_seed(seed)

@@ -1,0 +1,1 @@
+"""What the notebooks compute with: one module, one job; imports run one way (sources → models → study → figures)."""

@@ -1,0 +1,114 @@
+"""Everything that depends on the machine or on TensorFlow itself: precision, determinism, compilation, device, memory."""
+
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: its start-up notices fill a notebook
+
+import keras
+
+RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
+
+
+def configure(precision="auto", deterministic=True):
+    """Set precision and determinism for this process, before any model is built.
+
+    Args:
+        precision: "auto" (bfloat16 where the device multiplies it fast, else float32), "float32" or "mixed_bfloat16".
+        deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is).
+
+    Returns:
+        dict of what was chosen, for the run's record.
+    """
+    choices = ("auto", "float32", "mixed_bfloat16")
+    if precision not in choices:
+        raise ValueError(f"PRECISION is {precision!r}; choose one of {', '.join(choices)}.")
+    chosen = fast_precision() if precision == "auto" else precision
+    keras.mixed_precision.set_global_policy(chosen)
+    if deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    return {
+        "backend": keras.backend.backend(),
+        "precision": chosen,
+        "deterministic": deterministic,
+        "device": device_name(),
+        "cores": os.cpu_count(),
+        "platform": platform.system(),
+        "packages": package_versions(),
+    }
+
+
+def fast_precision():
+    """ "mixed_bfloat16" where the device has bfloat16 matrix instructions, else "float32"."""
+    gpu = _gpu_details()
+    if gpu:
+        return "mixed_bfloat16" if gpu.get("compute_capability", (0, 0))[0] >= 8 else "float32"  # Ampere and later
+    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "float32"
+
+
+def use_jit():
+    """What to pass to `compile(jit_compile=…)`: XLA pays on an accelerator; with TensorFlow on a CPU it's several times slower."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    return "auto" if _gpu_details() else False
+
+
+def device_name():
+    """The processor or GPU the models run on, as its maker calls it."""
+    gpu = _gpu_details()
+    return gpu.get("device_name", "GPU") if gpu else _cpu_name()
+
+
+def package_versions():
+    """{package: version} of the packages whose version can change a result."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def peak_memory_gb():
+    """The most memory this process has held so far, in GB (10⁹ bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _gpu_details():
+    """{"device_name": …, "compute_capability": (8, 0)} of the first GPU that the backend sees; empty on a CPU."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        return {"device_name": "GPU"} | tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "cpu":
+            return {}
+        capability = str(getattr(device, "compute_capability", "8.0"))
+        return {"device_name": device.device_kind, "compute_capability": tuple(map(int, capability.split(".")))}
+    return {}
+
+
+def _cpu_info():
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+
+
+def _cpu_flags():
+    return set(_cpu_info().get("flags", "").split())
+
+
+def _cpu_name():
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()

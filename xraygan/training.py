@@ -1,0 +1,141 @@
+"""Training that survives a disconnect: batches that depend on seed and step only, and a state written after every epoch."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import utils
+
+
+class RepeatingShuffle(keras.utils.PyDataset):
+    """Batches from an endless chain of shuffles, cut into epochs of a fixed number of updates.
+
+    Batch `step` of the chain depends on the seed and on `step` alone, so a resumed training sees what an undisturbed one does.
+    """
+
+    def __init__(self, images, labels, normalise, batch_size, updates_per_epoch, seed, first_epoch=0):
+        """
+        Args:
+            images: `uint8 (N, H, W, 1)`.
+            labels: `(N,)`, or None for batches of images alone.
+            normalise: `uint8` pixels → what the network takes.
+            batch_size: images an update.
+            updates_per_epoch: length of an epoch, whatever N is.
+            seed: of the order.
+            first_epoch: where to start in the chain.
+        """
+        super().__init__()
+        self.images, self.labels, self.normalise = images, labels, normalise
+        self.batch_size, self.updates_per_epoch, self.seed = batch_size, updates_per_epoch, seed
+        self.epoch = first_epoch
+
+    def __len__(self):
+        return self.updates_per_epoch
+
+    def __getitem__(self, index):
+        rows = self.rows_of_step(self.epoch * self.updates_per_epoch + index)
+        images = self.normalise(self.images[rows])
+        return images if self.labels is None else (images, self.labels[rows])
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+    def rows_of_step(self, step):
+        """The image indices `(batch_size,)` of update number `step`, counted from the start of training."""
+        size = len(self.images)
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        shuffles = {lap: np.random.default_rng([self.seed, lap]).permutation(size) for lap in set(positions // size)}
+        return np.array([shuffles[position // size][position % size] for position in positions])
+
+
+class SavedState(keras.callbacks.Callback):
+    """Writes weights, optimizer, random state and history after every epoch, each file whole or absent.
+
+    The epoch is part of the state's file name, so that one rename moves everything on at once; `best.weights.h5` and the
+    history are written before it and are made again if a crash falls between.
+    """
+
+    def __init__(self, folder, history_file, monitor=None):
+        """
+        Args:
+            folder: where the state is kept.
+            history_file: CSV with one row an epoch.
+            monitor: the logged value whose smallest epoch is kept as `best.weights.h5`, e.g. "val_loss"; None keeps none.
+        """
+        super().__init__()
+        self.folder, self.history_file, self.monitor = Path(folder), Path(history_file), monitor
+        self.rows = []
+
+    def restore(self, model):
+        """Load the newest state into a built and compiled `model`; returns the number of finished epochs (0 if none)."""
+        states = self._states()
+        finished = max(states, default=0)
+        if finished:
+            model.load_weights(states[finished])
+            self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
+        return finished
+
+    @property
+    def best_file(self):
+        return self.folder / "best.weights.h5"
+
+    def best_epoch(self):
+        """The epoch (from 1) with the smallest monitored value; ties go to the earlier."""
+        return int(np.argmin([row[self.monitor] for row in self.rows])) + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
+        if self.monitor and self.best_epoch() == epoch + 1:
+            self._save_weights(self.best_file)
+        with utils.replacing(self.history_file) as draft:
+            pd.DataFrame(self.rows).to_csv(draft, index=False)
+        outdated = self._states().values()
+        self._save_weights(self.folder / f"epoch_{epoch + 1:05d}.weights.h5")
+        for file in outdated:
+            file.unlink()
+
+    def _save_weights(self, file):
+        with utils.replacing(file) as draft:
+            self.model.save_weights(draft)
+
+    def _states(self):
+        files = self.folder.glob("epoch_*.weights.h5")
+        return {int(re.fullmatch(r"epoch_(\d+)\.weights\.h5", file.name)[1]): file for file in files}
+
+
+class EarlyStop(keras.callbacks.EarlyStopping):
+    """Keras' early stopping that remembers, after a resume, how long it has waited."""
+
+    def __init__(self, saved_state, patience):
+        super().__init__(monitor=saved_state.monitor, patience=patience)
+        self.saved_state = saved_state
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        rows = self.saved_state.rows
+        if rows:
+            self.best_epoch = self.saved_state.best_epoch() - 1
+            self.best = rows[self.best_epoch][self.monitor]
+            self.wait = len(rows) - self.best_epoch - 1
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line for the whole training: epochs done, time left, the newest losses."""
+
+    def __init__(self, description, num_epochs, first_epoch=0):
+        super().__init__()
+        self.arguments = {"desc": description, "total": num_epochs, "initial": first_epoch}
+
+    def on_train_begin(self, logs=None):
+        self.bar = tqdm(**self.arguments, unit="epoch", mininterval=1, dynamic_ncols=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.set_postfix({key: f"{value:.3g}" for key, value in (logs or {}).items()}, refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
