@@ -8,11 +8,14 @@ gives each network its own gradient.
 from dataclasses import dataclass
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 import utils
+from xraygan import backend, fakes, training
 from xraygan.diffaugment import augment
+
+
+GRID_SEED = 1_000_000  # first seed of the progress grid; fakes take theirs from elsewhere
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,11 @@ def _dcgan_generator(latent_dim):
 
 
 def _dcgan_discriminator():
-    initializer = keras.initializers.RandomNormal(stddev=0.02)
     image = x = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
     for filters in (32, 64, 128, 256, 256):  # 64, 32, 16, 8, 4 pixels; no batch norm, so each image is judged alone
-        x = layers.Conv2D(filters, 4, strides=2, padding="same", kernel_initializer=initializer)(x)
+        x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
         x = layers.LeakyReLU(0.2)(x)
-    logit = layers.Dense(1, kernel_initializer=initializer, dtype="float32")(layers.Flatten()(x))
+    logit = layers.Dense(1, dtype="float32")(layers.Flatten()(x))
     return keras.Model(image, logit, name="discriminator")
 
 
@@ -116,7 +118,7 @@ class DCGAN(keras.Model):
         """
         if recipe_name not in RECIPES:
             raise ValueError(f"GAN_RECIPE is {recipe_name!r}; choose one of {', '.join(RECIPES)}.")
-        super().__init__(name="dcgan")
+        super().__init__(name="dcgan", dtype="float32")  # the networks have their own precision; averages need all 32 bits
         self.recipe = RECIPES[recipe_name]
         self.generator = build_generator(recipe_name, self.recipe.latent_dim)
         self.averaged_generator = build_generator(recipe_name, self.recipe.latent_dim)
@@ -140,7 +142,7 @@ class DCGAN(keras.Model):
         fake = self.generator(noise, training=training)
         if training:
             self._average_generator()
-        seen_real, seen_fake = self._as_seen(ops.cast(real, fake.dtype)), self._as_seen(fake)
+        seen_real, seen_fake = self._as_seen(real), self._as_seen(fake)
         judged = self.discriminator(ops.concatenate([seen_real, ops.stop_gradient(seen_fake)]), training=training)
         real_logits, fake_logits = ops.split(judged, 2)
         frozen = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
@@ -169,11 +171,49 @@ class DCGAN(keras.Model):
             average.assign(decay * average.value + (1 - decay) * live.value)
 
 
-def sample_noise(num_images, latent_dim, seed):
-    """Standard normal noise, `float32 (num_images, latent_dim)`; row i is the same for every `num_images` > i."""
-    return np.random.default_rng(seed).standard_normal((num_images, latent_dim), dtype=np.float32)
+class SampleGrids(keras.callbacks.Callback):
+    """Draws the same noise at every k-th epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
+
+    def __init__(self, folder, noise, every):
+        super().__init__()
+        self.folder, self.noise, self.every = folder, noise, every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0 or (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            picture = utils.image_grid(fakes.draw(self.model.sampler(), self.noise))
+            utils.save_png(picture, self.folder / f"epoch_{epoch + 1:04d}.png")
 
 
-def generate(generator, noise, batch_size=64):
-    """Draw images from noise `(N, latent_dim)`: `uint8 (N, 128, 128, 1)`."""
-    return utils.from_signed(generator.predict(noise, batch_size=batch_size, verbose=0))
+def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, description="training the GAN"):
+    """Train a GAN on one class, resuming where it stopped; writes sample grids and the history as it goes.
+
+    Args:
+        images: `uint8 (N, 128, 128, 1)`, the training part of one class.
+        recipe_name: a key of `RECIPES`.
+        num_epochs: passes over the images.
+        sample_every: epochs between two sample grids.
+        seed: of weights, noise, order and augmentation.
+        folders: `utils.RunFolders`.
+
+    Returns:
+        the trained `DCGAN` and its history as a DataFrame (epoch, d_loss, g_loss).
+    """
+    utils.set_seed(seed)
+    gan = DCGAN(recipe_name, seed)
+    gan.compile_for_training(backend.use_jit())
+    batch_size = min(gan.recipe.batch_size, len(images))
+    updates = -(-len(images) // batch_size)
+    parameters = {"recipe": recipe_name, "seed": seed, "precision": keras.mixed_precision.global_policy().name}
+    run = training.ResumableTraining(
+        gan,
+        folders.models / "gan_state",
+        folders.results / "gan" / "history.csv",
+        parameters | {"images": training.fingerprint(images)},
+    )
+    history = run.fit(
+        lambda epoch: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, updates, seed, epoch),
+        num_epochs,
+        description,
+        callbacks=[SampleGrids(folders.images / "gan", fakes.fake_noise(range(GRID_SEED, GRID_SEED + 32), gan.recipe.latent_dim), sample_every)],
+    )
+    return gan, history

@@ -1,5 +1,7 @@
 """Training that survives a disconnect: batches that depend on seed and step only, and a state written after every epoch."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -139,3 +141,76 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.bar.close()
+
+
+class ResumableTraining:
+    """`fit` that goes on from the last finished epoch when it is called again, and does nothing when it had finished."""
+
+    def __init__(self, model, state_folder, history_file, parameters, monitor=None, patience=None):
+        """
+        Args:
+            model: built and compiled, its optimizer built too.
+            state_folder: where the state is kept; made for these `parameters` only.
+            history_file: CSV with one row an epoch.
+            parameters: what must be equal for a state to be gone on from, as JSON.
+            monitor, patience: stop when the monitored value hasn't fallen for `patience` epochs, and keep the best weights.
+
+        Raises:
+            ValueError: the folder holds a training with other parameters.
+        """
+        self.model, self.patience = model, patience
+        self.state = SavedState(state_folder, history_file, monitor)
+        _claim_folder(Path(state_folder), parameters)
+
+    def fit(self, batches_from, num_epochs, description, callbacks=(), **fit_arguments):
+        """Train up to epoch `num_epochs`.
+
+        Args:
+            batches_from: function of the first epoch to the data from there on.
+            callbacks: run at the end of each epoch before the state is saved, so that what they write is never missing.
+
+        Returns:
+            the history, a row an epoch.
+        """
+        finished = self.state.restore(self.model)
+        if finished < num_epochs and not self._stopped_early():
+            watchers = [self.state, ProgressBar(description, num_epochs, finished)]
+            if self.patience:
+                watchers.append(EarlyStop(self.state, self.patience))
+            self.model.fit(
+                batches_from(finished),
+                initial_epoch=finished,
+                epochs=num_epochs,
+                callbacks=[*callbacks, *watchers],
+                verbose=0,
+                **fit_arguments,
+            )
+        return pd.DataFrame(self.state.rows)
+
+    def _stopped_early(self):
+        return bool(self.patience and self.state.rows) and len(self.state.rows) - self.state.best_epoch() >= self.patience
+
+
+def fingerprint(*arrays):
+    """A short hash of the arrays' bytes, to tell whether a saved state belongs to these data."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _claim_folder(folder, parameters):
+    """Write the parameters into a new state folder, or compare them with those that are there."""
+    path = folder / "parameters.json"
+    parameters = json.loads(json.dumps(parameters))  # as they will be read back
+    if not path.exists():
+        with utils.replacing(path) as draft:
+            draft.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    changed = [f"{key} {stored.get(key)!r}, now {parameters.get(key)!r}" for key in stored | parameters if stored.get(key) != parameters.get(key)]
+    if changed:
+        raise ValueError(
+            f"{utils.display_path(folder)} was trained with {'; '.join(changed)}: "
+            "choose another name with RUN, or delete that folder to train again."
+        )

@@ -1,0 +1,127 @@
+"""The classifier: the study's small CNN, its training with the best weights kept, its predictions as a table."""
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+
+import utils
+from xraygan import backend, training
+
+BATCH_SIZE = 128
+
+
+def build_classifier(num_classes):
+    """The CNN of the study with one grey channel: `(B, 128, 128, 1)` in 0 to 1 → probabilities.
+
+    Two classes give `(B, 1)`, the probability of the positive class; more give `(B, num_classes)`. With two classes it has
+    4,443,009 parameters: the study's 4,443,585 less the two colour channels of the first layer.
+    """
+    image = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
+    x = image
+    for filters in (32, 64, 128):
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(128, activation="relu")(x)
+    x = layers.Dense(64, activation="relu")(x)
+    units, activation = (1, "sigmoid") if num_classes == 2 else (num_classes, "softmax")
+    probabilities = layers.Dense(units, activation=activation, dtype="float32")(x)
+    return keras.Model(image, probabilities, name="classifier")
+
+
+def targets(labels, classes, minority):
+    """What the CNN is trained to give: 1 for the minority and 0 for the other of two classes, else the class index."""
+    if len(classes) == 2:
+        return (labels == classes.index(minority)).astype(np.float32)
+    return labels.astype(np.int32)
+
+
+def updates_per_epoch(num_real_images):
+    """An epoch is ⌈real training images / 128⌉ updates, with or without extra images: no arm trains longer than another."""
+    return -(-num_real_images // BATCH_SIZE)
+
+
+def train_classifier(images, labels, validation, source, profile, seed, num_real_images, state_folder, history_file, description):
+    """Train the CNN, resuming where it stopped; the weights of the best validation loss are kept.
+
+    Args:
+        images, labels: training part, `uint8 (N, 128, 128, 1)` and `int (N,)`; fakes may be among them.
+        validation: (images, labels) of real images only.
+        source: `sources.Source`, for classes and minority.
+        profile: `settings.Profile`, for epochs and patience.
+        seed: of initial weights and order.
+        num_real_images: how many of `images` are real; sets the length of an epoch.
+        state_folder: where the training keeps what it needs to resume.
+        history_file: CSV with one row an epoch.
+        description: of the progress bar.
+
+    Returns:
+        the model with its best weights, and the history as a DataFrame.
+    """
+    utils.set_seed(seed)
+    model = build_classifier(len(source.classes))
+    loss = "binary_crossentropy" if len(source.classes) == 2 else "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
+    model.optimizer.build(model.trainable_variables)
+
+    updates = updates_per_epoch(num_real_images)
+    y = targets(labels, source.classes, source.minority)
+    run = training.ResumableTraining(
+        model,
+        state_folder,
+        history_file,
+        parameters={"seed": seed, "classes": source.classes, "updates_per_epoch": updates}
+        | {"images": training.fingerprint(images, y), "validation": training.fingerprint(*validation)},
+        monitor="val_loss",
+        patience=profile.classifier_patience,
+    )
+    history = run.fit(
+        lambda epoch: training.RepeatingShuffle(images, y, utils.to_unit, BATCH_SIZE, updates, seed, epoch),
+        profile.epochs_of_classifier(updates),
+        description,
+        validation_data=(utils.to_unit(validation[0]), targets(validation[1], source.classes, source.minority)),
+        validation_batch_size=BATCH_SIZE,
+    )
+    model.load_weights(run.state.best_file)
+    return model, history
+
+
+def predict(model, images):
+    """Probabilities of each class: `float32 (N, 1)` for two classes, `(N, num_classes)` for more; images `uint8`."""
+    batches = [model.predict_on_batch(utils.to_unit(images[start : start + BATCH_SIZE])) for start in range(0, len(images), BATCH_SIZE)]
+    return np.concatenate(batches)
+
+
+def predictions_table(files, labels, outputs, source):
+    """Per-image predictions: file, label, prediction, probability (of the minority class), and one column a class if more than two."""
+    names = np.array(source.classes)
+    minority = source.classes.index(source.minority)
+    if len(names) == 2:
+        positive = outputs[:, 0]
+        predicted = np.where(positive >= 0.5, minority, 1 - minority)
+        extra = {}
+    else:
+        positive = outputs[:, minority]
+        predicted = outputs.argmax(axis=1)
+        extra = {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
+    columns = {"file": files, "label": names[labels], "prediction": names[predicted], "probability": positive} | extra
+    return pd.DataFrame(columns)
+
+
+def save_model(model, path):
+    """Save in the native Keras format, whole or not at all."""
+    with utils.replacing(path) as draft:
+        model.save(draft)
+
+
+def load_model(path):
+    """The saved CNN.
+
+    Raises:
+        FileNotFoundError: notebook 1 or 3 hasn't written it yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN.")
+    return keras.models.load_model(path, compile=False, safe_mode=True)

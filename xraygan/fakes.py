@@ -1,0 +1,77 @@
+"""Generated images on disk: 8-bit grey PNG with a manifest that says which seed and which generator made each."""
+
+import hashlib
+
+import keras
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import utils
+
+BATCH_SIZE = 64
+
+
+def fake_noise(seeds, latent_dim):
+    """Standard normal noise `float32 (N, latent_dim)`, one row a seed: each fake can be drawn again from its own seed."""
+    return np.stack([np.random.default_rng(seed).standard_normal(latent_dim, dtype=np.float32) for seed in seeds])
+
+
+def draw(generator, noise):
+    """Run the generator on noise `(N, latent_dim)`: `uint8 (N, 128, 128, 1)`."""
+    batches = [generator.predict_on_batch(noise[start : start + BATCH_SIZE]) for start in range(0, len(noise), BATCH_SIZE)]
+    return utils.from_signed(np.concatenate(batches))
+
+
+def weights_hash(model):
+    """A hash of all weights of a model, moving statistics too."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+    return digest.hexdigest()
+
+
+def write_fakes(generator, folder, class_name, num_fakes, first_seed):
+    """Write `folder/CLASS/fake_0000.png …` and `folder/manifest.csv`; fakes that are already there, from this generator, stay.
+
+    Args:
+        generator: noise → images in −1 to 1.
+        num_fakes: how many.
+        first_seed: fake i is drawn from seed `first_seed + i`.
+
+    Returns:
+        the manifest: file, class, seed, generator (hash of its weights).
+    """
+    files = [f"{class_name}/fake_{index:04d}.png" for index in range(num_fakes)]
+    seeds = range(first_seed, first_seed + num_fakes)
+    manifest = pd.DataFrame({"file": files, "class": class_name, "seed": seeds, "generator": weights_hash(generator)})
+    path = folder / "manifest.csv"
+    if path.exists() and pd.read_csv(path).equals(manifest) and all((folder / file).exists() for file in files):
+        return manifest
+    path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
+    for old in (folder / class_name).glob("fake_*.png"):
+        old.unlink()
+    latent_dim = generator.input_shape[-1]
+    for start in tqdm(range(0, num_fakes, BATCH_SIZE), desc="writing fakes", unit="batch", mininterval=1):
+        images = draw(generator, fake_noise(seeds[start : start + BATCH_SIZE], latent_dim))
+        for file, image in zip(files[start : start + BATCH_SIZE], images, strict=True):
+            utils.save_png(image, folder / file)
+    with utils.replacing(path) as draft:
+        manifest.to_csv(draft, index=False)
+    return manifest
+
+
+def read_fakes(folder):
+    """The fakes of a run: `uint8 (N, 128, 128, 1)` and the manifest.
+
+    Raises:
+        FileNotFoundError: notebook 2 hasn't written them, or some are missing.
+    """
+    path = folder / "manifest.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/2_gan_training.ipynb first, same DATA, PROFILE and RUN.")
+    manifest = pd.read_csv(path)
+    missing = [file for file in manifest["file"] if not (folder / file).exists()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again.")
+    return utils.load_images([folder / file for file in manifest["file"]], None, show_progress=False).images, manifest

@@ -1,0 +1,172 @@
+"""Every figure of the notebooks: two widths, one colour an arm, readable in grey."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn import metrics as sk
+
+import utils
+
+WIDE, NARROW = 10.0, 5.0  # inches
+COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
+STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
+
+plt.rcParams.update({"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True})
+plt.rcParams.update({"grid.alpha": 0.3, "figure.constrained_layout.use": True})
+
+
+def save_figure(figure, path):
+    """Write a figure as PNG, whole or not at all, and return it for display."""
+    with utils.replacing(path) as draft:
+        figure.savefig(draft, format="png")
+    return figure
+
+
+def show_images(images, title, num_columns=8):
+    """A grid of `uint8 (N, H, W, 1)` images under a title."""
+    return show_picture(utils.image_grid(images, num_columns), title)
+
+
+def show_picture(picture, title):
+    """One grey picture `uint8 (H, W)` at full width under a title."""
+    height, width = picture.shape
+    figure, axes = plt.subplots(figsize=(WIDE, WIDE * height / width + 0.4))
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(title)
+    axes.axis("off")
+    return figure
+
+
+def examples_by_class(image_set, rows_by_class, title):
+    """One row of images a class; `rows_by_class` is {class: row indices}."""
+    figure, axes = plt.subplots(len(rows_by_class), 1, figsize=(WIDE, 1.45 * len(rows_by_class) + 0.4), squeeze=False)
+    for axis, (name, rows) in zip(axes[:, 0], rows_by_class.items(), strict=True):
+        axis.imshow(utils.image_grid(image_set.images[rows], len(rows)), cmap="gray", vmin=0, vmax=255)
+        axis.set_ylabel(name)
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    figure.suptitle(title)
+    return figure
+
+
+def training_curves(histories, title):
+    """Loss and accuracy by epoch, training thin and validation thick; the kept epoch of each model is marked.
+
+    Args:
+        histories: {"before": DataFrame, …} with columns epoch, loss, val_loss, accuracy, val_accuracy.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
+    for arm, history in histories.items():
+        best = history.loc[history["val_loss"].idxmin()]
+        for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
+            look = {"color": COLOURS[arm], "linestyle": STYLES[arm]}
+            axis.plot(history["epoch"], history[metric], linewidth=0.8, alpha=0.6, label=f"{arm}, training", **look)
+            axis.plot(history["epoch"], history[f"val_{metric}"], linewidth=2, label=f"{arm}, validation", **look)
+            axis.plot(best["epoch"], best[f"val_{metric}"], "o", color=COLOURS[arm], markeredgecolor="black")
+    axes[0].set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="accuracy")
+    axes[1].legend(loc="lower right")
+    figure.suptitle(f"{title}\n● epoch with the best validation loss, whose weights are kept")
+    return figure
+
+
+def confusion_matrices(predictions, classes, title):
+    """Counts of true class (rows) against predicted class (columns), a panel a model; `predictions` is {arm: table}."""
+    panel = 3.0 + 0.4 * max(0, len(classes) - 2)
+    figure, axes = plt.subplots(1, len(predictions), figsize=(max(NARROW, panel * len(predictions) + 0.6), panel + 0.5), squeeze=False)
+    for axis, (arm, table) in zip(axes[0], predictions.items(), strict=True):
+        counts = sk.confusion_matrix(table["label"], table["prediction"], labels=list(classes))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            axis.text(column, row, f"{count}", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black", fontsize=13)
+        axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="predicted", ylabel="true", title=f"{arm} ({len(table)} images)")
+        axis.set_xticklabels(classes, rotation=30 if len(classes) > 3 else 0)
+        axis.set_yticklabels(classes)
+        axis.grid(False)
+    figure.suptitle(title)
+    return figure
+
+
+def roc_and_pr(predictions, minority, title):
+    """ROC and precision-recall curves of the minority class against the rest; `predictions` is {arm: table}."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.8))
+    for arm, table in predictions.items():
+        positive, probability = table["label"] == minority, table["probability"]
+        false_positives, true_positives, _ = sk.roc_curve(positive, probability)
+        precision, recall, _ = sk.precision_recall_curve(positive, probability)
+        look = {"color": COLOURS[arm], "linestyle": STYLES[arm], "linewidth": 2}
+        axes[0].plot(false_positives, true_positives, label=f"{arm}, area {sk.auc(false_positives, true_positives):.3f}", **look)
+        axes[1].plot(recall, precision, label=f"{arm}, average {sk.average_precision_score(positive, probability):.3f}", **look)
+    axes[0].plot([0, 1], [0, 1], ":", color="grey", label="chance")
+    axes[1].axhline(positive.mean(), linestyle=":", color="grey", label="chance")
+    axes[0].set(xlabel="1 − specificity", ylabel="sensitivity", title="ROC")
+    axes[1].set(xlabel="sensitivity (recall)", ylabel="precision", title="precision and recall", ylim=(0, 1.03))
+    for axis in axes:
+        axis.legend(loc="lower center" if axis is axes[1] else "lower right")
+    figure.suptitle(title)
+    return figure
+
+
+def gan_losses(history, title):
+    """Both losses by epoch, with the discriminator's value at chance."""
+    figure, axis = plt.subplots(figsize=(WIDE, 3.2))
+    axis.plot(history["epoch"], history["d_loss"], color=COLOURS["train"], label="discriminator")
+    axis.plot(history["epoch"], history["g_loss"], color=COLOURS["after"], linestyle="--", label="generator")
+    axis.axhline(2 * np.log(2), linestyle=":", color="black", label="discriminator at chance (2·ln 2)")
+    axis.set(xlabel="epoch", ylabel="cross-entropy", title=title)
+    axis.legend()
+    return figure
+
+
+def metric_changes(table, title):
+    """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `before_after_table`."""
+    from xraygan.statistics import METRIC_NAMES
+
+    shown = table[~table["metric"].isin(("errors", "test_images")) & table["difference"].notna()].iloc[::-1]
+    figure, axis = plt.subplots(figsize=(WIDE, 0.36 * len(shown) + 1.2))
+    rows = np.arange(len(shown))
+    axis.hlines(rows, shown["before"], shown["after"], color="grey", linewidth=1)
+    axis.plot(shown["before"], rows, "o", color=COLOURS["before"], label="before", markersize=8)
+    axis.plot(shown["after"], rows, "D", color=COLOURS["after"], label="after", markersize=6)
+    axis.set_yticks(rows, [METRIC_NAMES[name] for name in shown["metric"]])
+    axis.set(xlim=(-0.02, 1.02), xlabel="value", title=title)
+    axis.legend(loc="center left")
+    return figure
+
+
+def write_timelapse(grid_files, path, seconds=8, max_frames=40, width=640):
+    """Join sample grids (PNG files, oldest first) into a GIF of about `seconds`; the last frame is held."""
+    chosen = [grid_files[index] for index in sorted(set(np.linspace(0, len(grid_files) - 1, max_frames).round().astype(int)))]
+    frames = []
+    for file in chosen:
+        with Image.open(file) as image:
+            frames.append(image.resize((width, round(width * image.height / image.width)), Image.Resampling.LANCZOS))
+    duration = max(60, int(1000 * seconds / len(frames)))
+    with utils.replacing(path) as draft:
+        frames[0].save(
+            draft, format="GIF", save_all=True, append_images=frames[1:], duration=[duration] * (len(frames) - 1) + [2000], loop=0
+        )
+
+
+def real_beside_fake(real, fake, title):
+    """Rows of real images above rows of fakes, `uint8 (N, H, W, 1)` each."""
+    figure, axes = plt.subplots(2, 1, figsize=(WIDE, 5.6))
+    for axis, images, name in zip(axes, (real, fake), ("real", "fake"), strict=True):
+        axis.imshow(utils.image_grid(images), cmap="gray", vmin=0, vmax=255)
+        axis.set_ylabel(name)
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    figure.suptitle(title)
+    return figure
+
+
+def layer_table(model):
+    """What a reader must see of a network: layer, output shape, parameters, a row each."""
+    rows = [
+        {"layer": f"{layer.__class__.__name__}", "output": " × ".join(str(size) for size in layer.output.shape[1:]), "parameters": layer.count_params()}
+        for layer in model.layers
+    ]
+    rows.append({"layer": "total", "output": "", "parameters": model.count_params()})
+    return pd.DataFrame(rows)

@@ -1,0 +1,141 @@
+"""The Kaggle set of the study: downloaded by the kaggle package's own command, unpacked so that no path leaves the folder.
+
+Run as `python -m xraygan.kaggle_download` (that is what `make data` does).
+"""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+import utils
+
+DATASET = "prashant268/chest-xray-covid19-pneumonia"
+EXPECTED_COUNTS = {  # as the study found them in 2022
+    "train": {"NORMAL": 1266, "COVID19": 460, "PNEUMONIA": 3418},
+    "test": {"NORMAL": 317, "COVID19": 116, "PNEUMONIA": 855},
+}
+MAX_UNPACKED_BYTES = 20 * 10**9  # the real set unpacks to about 2 GB
+MAX_COMPRESSION = 200  # JPEG hardly compresses; a bomb does
+SYMLINK = 0o120000
+ACCOUNT_HELP = (
+    "If Kaggle asks for an account: create a token at https://www.kaggle.com/settings (API, 'Generate New Token') and save it as "
+    "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN; then run this again, it goes on where it stopped."
+)
+
+
+def download(folder):
+    """Download and unpack the data set into `folder/{train,test}/CLASS/`, going on where an earlier call stopped.
+
+    Returns:
+        `folder`, which is only there when it is whole.
+
+    Raises:
+        RuntimeError: the download failed; the message says what to do.
+        ValueError: the archive is broken, hostile, or holds no train and test folder.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        return folder
+    archive = _fetch_archive(folder.parent / "download")
+    unpack(archive, folder)
+    archive.unlink()
+    for line in count_report(folder):
+        print(line)
+    return folder
+
+
+def _fetch_archive(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    # The package's import authenticates, can exit, and allows anonymous downloads by looking at the command line: so, its command.
+    command = [sys.executable, "-m", "kaggle", "datasets", "download", DATASET, "-p", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for chunk in iter(lambda: process.stdout.read1(4096), b""):  # as it comes: its progress bar has no line ends
+            sys.stdout.write(chunk.decode(errors="replace"))
+            sys.stdout.flush()
+    archive = folder / f"{DATASET.split('/')[1]}.zip"
+    if process.returncode or not archive.exists():
+        raise RuntimeError(f"Kaggle's download of {DATASET} failed (its own message is above). {ACCOUNT_HELP}")
+    return archive
+
+
+def unpack(archive, folder):
+    """Unpack the images below `train/` and `test/`, wherever these stand in the archive, into a new `folder`.
+
+    Raises:
+        ValueError: no readable zip, a member that would leave the folder, a link, a bomb, or no train/ and test/.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [member for member in opened.infolist() if not member.is_dir()]
+            _refuse_hostile(members)
+            prefix = _prefix_of_train(members)
+            draft = folder.with_name(f".unpacking-{folder.name}")
+            for member in tqdm(_images_below(members, prefix), desc="unpacking", unit="image", mininterval=1):
+                _extract(opened, member, draft.joinpath(*PurePosixPath(member.filename).parts[len(prefix) :]))
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{archive.name} is broken ({error}); delete it and run this again.") from error
+    draft.rename(folder)
+
+
+def count_report(folder):
+    """One line a part and class whose number of images isn't what the study found; one line of confirmation if none."""
+    lines = []
+    for part, classes in EXPECTED_COUNTS.items():
+        for name, expected in classes.items():
+            found = sum(1 for path in (folder / part / name).glob("*") if path.is_file())
+            if found != expected:
+                lines.append(f"{part}/{name} holds {found} images; the study had {expected}.")
+    return lines or [f"{utils.display_path(folder)}: all {sum(sum(part.values()) for part in EXPECTED_COUNTS.values())} images, as the study had them."]
+
+
+def _refuse_hostile(members):
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise ValueError(f"the archive holds a path that leaves its folder ({member.filename!r}); nothing was unpacked.")
+        if (member.external_attr >> 16) & 0o170000 == SYMLINK:
+            raise ValueError(f"the archive holds a link ({member.filename!r}); nothing was unpacked.")
+    packed, unpacked = sum(member.compress_size for member in members), sum(member.file_size for member in members)
+    if unpacked > MAX_UNPACKED_BYTES or unpacked > MAX_COMPRESSION * max(packed, 1):
+        raise ValueError(f"the archive would unpack {packed:,} bytes to {unpacked:,}: not a set of images; nothing was unpacked.")
+
+
+def _prefix_of_train(members):
+    """The folders above `train/`, e.g. ("Data",): the shallowest place that has both train/ and test/."""
+    prefixes = {}
+    for member in members:
+        parts = PurePosixPath(member.filename).parts
+        for depth, part in enumerate(parts[:-2]):
+            if part in EXPECTED_COUNTS:
+                prefixes.setdefault(parts[:depth], set()).add(part)
+    whole = [prefix for prefix, found in prefixes.items() if found == set(EXPECTED_COUNTS)]
+    if not whole:
+        raise ValueError("the archive has no folders train/CLASS and test/CLASS side by side; nothing was unpacked.")
+    return min(whole, key=lambda prefix: (len(prefix), prefix))
+
+
+def _images_below(members, prefix):
+    """Members `prefix/{train,test}/CLASS/IMAGE`."""
+    for member in members:
+        path = PurePosixPath(member.filename)
+        inside = path.parts[len(prefix) :]
+        is_image = path.suffix.lower() in (".jpg", ".jpeg", ".png")
+        if path.parts[: len(prefix)] == prefix and len(inside) == 3 and inside[0] in EXPECTED_COUNTS and is_image:
+            yield member
+
+
+def _extract(opened, member, target):
+    if target.exists() and target.stat().st_size == member.file_size:
+        return  # from an unpacking that was cut off
+    with utils.replacing(target) as draft:
+        draft.write_bytes(opened.read(member))
+
+
+if __name__ == "__main__":
+    try:
+        download(utils.STORE / "data" / "chest_xray")
+    except (RuntimeError, ValueError) as error:
+        sys.exit(str(error))

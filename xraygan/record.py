@@ -1,0 +1,43 @@
+"""The run's record: what was asked for, on which data and machine, and what it took."""
+
+import contextlib
+import json
+import time
+
+import utils
+from xraygan import backend
+
+
+def write_json(path, content):
+    with utils.replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def start_record(folders, **content):
+    """Write `results/RUN/record.json` before any training; later parts are added by `measured`."""
+    write_json(folders.results / "record.json", content | {"parts": {}})
+
+
+def read_record(folders):
+    """The record that notebook 1 wrote.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    path = folders.results / "record.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def measured(folders, part):
+    """Add the seconds of the block and the process's peak memory so far to the record, under `part`."""
+    start = time.perf_counter()
+    yield
+    record = read_record(folders)
+    record["parts"][part] = {
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_memory_gb": round(backend.peak_memory_gb(), 2),
+    }
+    write_json(folders.results / "record.json", record)

@@ -1,0 +1,72 @@
+"""The sizes a run can have (notebooks/profiles/*.yaml) and the name of its folder."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+
+import utils
+
+PROFILES = utils.ROOT / "notebooks" / "profiles"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of a run, read from a YAML file that says why for each number.
+
+    Attributes:
+        max_train_images: images of the train folder to use, validation included; 0 for all.
+        classifier_epochs: at most this many epochs.
+        classifier_updates: and at most this many updates; 0 for no such limit.
+        classifier_patience: epochs without a better validation loss before training stops.
+        gan_epochs: passes over the minority class.
+        gan_sample_every: epochs between two sample grids.
+        num_fakes: generated images to add.
+    """
+
+    max_train_images: int
+    classifier_epochs: int
+    classifier_updates: int
+    classifier_patience: int
+    gan_epochs: int
+    gan_sample_every: int
+    num_fakes: int
+
+    def epochs_of_classifier(self, updates_per_epoch):
+        """The number of epochs that both limits allow, at least one."""
+        if not self.classifier_updates:
+            return self.classifier_epochs
+        return max(1, min(self.classifier_epochs, self.classifier_updates // updates_per_epoch))
+
+
+MAY_BE_ZERO = ("max_train_images", "classifier_updates")
+
+
+def load_profile(name):
+    """Read a profile.
+
+    Args:
+        name: "quick", "study", "full", or the path of a YAML file with the same keys.
+
+    Raises:
+        ValueError: no such profile, a key too many or missing, or a value that isn't a sensible number.
+    """
+    named = PROFILES / f"{name}.yaml"
+    path = named if named.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
+        raise ValueError(f"PROFILE is {name!r}; choose one of {known}, or give the path of a YAML file with the same keys.")
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    expected = {entry.name for entry in fields(Profile)}
+    if not isinstance(values, dict) or set(values) != expected:
+        raise ValueError(f"profile {path.name} must have exactly the keys {', '.join(sorted(expected))}.")
+    for key, value in values.items():
+        smallest = 0 if key in MAY_BE_ZERO else 1
+        if type(value) is not int or value < smallest:
+            raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
+    return Profile(**values)
+
+
+def run_name(run, source_name, profile_name):
+    """The run's folder: the name given, else `SOURCE-PROFILE`, e.g. "phantom-quick"."""
+    return run or f"{source_name}-{Path(profile_name).stem}"

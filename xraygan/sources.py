@@ -1,0 +1,196 @@
+"""Which images: one's own folder, the Kaggle set, or the phantom; all three are read the same way."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import utils
+from xraygan import kaggle_download, phantom
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+PARTS = ("train", "test")
+DEFAULT_CLASSES = ("NORMAL", "COVID19")
+LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of images laid out as `root/{train,test}/CLASS/*.{jpg,jpeg,png}`.
+
+    Attributes:
+        name: short name, the first half of a run's default name.
+        root: the folder.
+        classes: class folders to read, in order.
+        minority: the class the GAN augments and metrics call positive.
+        is_phantom: whether the images are drawn, so that no title presents them as medicine.
+    """
+
+    name: str
+    root: Path
+    classes: tuple
+    minority: str
+    is_phantom: bool
+
+    def title(self, text):
+        """`text` as a figure's title: a phantom's says so."""
+        return f"Phantom (drawn, not patients): {text}" if self.is_phantom else text
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """All images of a source.
+
+    Attributes:
+        source: where they come from.
+        images: `uint8 (N, 128, 128, 1)`.
+        labels: `int (N,)`, indices into `source.classes`.
+        parts: `str (N,)`, "train" or "test": the folder each came from.
+        files: `str (N,)`, path below the root, with `/`.
+        digests: `str (N,)`, a hash of each file's bytes.
+        skipped: {file: why} of those that could not be read.
+    """
+
+    source: Source
+    images: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
+    files: np.ndarray
+    digests: np.ndarray
+    skipped: dict = field(default_factory=dict)
+
+    @property
+    def fingerprint(self):
+        """A hash of every file's name and bytes: two runs with the same fingerprint saw the same data."""
+        lines = "\n".join(f"{file} {digest}" for file, digest in zip(self.files, self.digests, strict=True))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def rows(self, files):
+        """The row of each of `files`, in their order."""
+        position = {file: row for row, file in enumerate(self.files)}
+        return np.array([position[file] for file in files], dtype=int)
+
+
+def find_source(data="", classes="", minority=""):
+    """Find the images a run works on.
+
+    Args:
+        data: a folder, "kaggle" (downloaded if it isn't there), "phantom" (drawn if it isn't there), or "" for
+            `data/chest_xray` where it exists, else the phantom.
+        classes: comma-separated class folders; "" for NORMAL,COVID19 where both exist, else all.
+        minority: the class to augment; "" for the one with the fewest training images.
+
+    Raises:
+        ValueError: the folder or a class isn't there, or holds no images; the message says what to do.
+    """
+    root = _find_root(data)
+    available = _class_folders(root)
+    chosen = _choose_classes(classes, available)
+    counts = {name: len(list_images(root / "train" / name)) for name in chosen}
+    is_phantom = (root / phantom.MARKER).exists()
+    if minority and minority not in chosen:
+        raise ValueError(f"MINORITY is {minority!r}; choose one of this run's classes: {', '.join(chosen)}.")
+    return Source(
+        name="phantom" if is_phantom else _short_name(root),
+        root=root,
+        classes=chosen,
+        minority=minority or min(chosen, key=counts.get),
+        is_phantom=is_phantom,
+    )
+
+
+def read_images(source, show_progress=True):
+    """Read every image of a source, decoding only what isn't cached: `ImageSet`."""
+    paths, labels, parts = [], [], []
+    for part in PARTS:
+        for label, name in enumerate(source.classes):
+            found = list_images(source.root / part / name)
+            paths += found
+            labels += [label] * len(found)
+            parts += [part] * len(found)
+    loaded = utils.load_images(paths, utils.STORE / "data" / "cache", show_progress=show_progress)
+    files = np.array([path.relative_to(source.root).as_posix() for path in paths])
+    kept = loaded.kept
+    return ImageSet(
+        source,
+        loaded.images,
+        np.array(labels)[kept],
+        np.array(parts)[kept],
+        files[kept],
+        loaded.digests[kept],
+        dict(zip(files[~kept], loaded.skipped.values(), strict=True)),
+    )
+
+
+def list_images(folder):
+    """The image files of one class folder, sorted by name; other visible files are named in a warning.
+
+    Raises:
+        ValueError: the folder isn't there or holds no image.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{_below_data(folder)} isn't there; the layout expected is {LAYOUT}.")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+    others = [entry.name for entry in entries if entry.suffix.lower() not in SUFFIXES]
+    if others:
+        named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        warnings.warn(f"{_below_data(folder)} holds {len(others)} files that aren't images ({named}); left out.", stacklevel=2)
+    if not images:
+        raise ValueError(
+            f"{_below_data(folder)} holds no {', '.join(SUFFIXES)} image; put some there or choose other classes with CLASSES."
+        )
+    return images
+
+
+def _below_data(folder):
+    """`train/COVID19` of a longer path: enough to find it, and no machine's folders in a notebook."""
+    return "/".join(folder.parts[-2:])
+
+
+def _find_root(data):
+    if data == "kaggle":
+        return kaggle_download.download(utils.STORE / "data" / "chest_xray")
+    default = utils.STORE / "data" / "chest_xray"
+    if data == "phantom" or (not data and not default.is_dir()):
+        root = utils.STORE / "data" / "phantom"
+        phantom.write_phantom(root)
+        return root
+    candidates = [default] if not data else [Path(data).expanduser(), utils.ROOT / data, utils.STORE / data]
+    root = next((folder for folder in candidates if folder.is_dir()), None)
+    if root is None:
+        raise ValueError(f"DATA is {data!r}, and there is no such folder; give one laid out as {LAYOUT}, or 'phantom'.")
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise ValueError(f"{root.name} has no folder {part!r}; the layout expected is {LAYOUT}.")
+    return root.resolve()
+
+
+def _class_folders(root):
+    """Class folders found in both parts, sorted."""
+    found = {part: {entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != "."} for part in PARTS}
+    if found["train"] != found["test"]:
+        lonely = ", ".join(sorted(found["train"] ^ found["test"]))
+        warnings.warn(f"in train or test only, and left out: {lonely}", stacklevel=2)
+    return sorted(found["train"] & found["test"])
+
+
+def _choose_classes(classes, available):
+    wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
+    missing = [name for name in wanted if name not in available]
+    if missing:
+        raise ValueError(f"CLASSES names {', '.join(missing)}; train and test both hold {', '.join(available) or 'no class'}.")
+    if not wanted:
+        wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else tuple(available)
+    if len(set(wanted)) != len(wanted):
+        raise ValueError(f"CLASSES names a class twice: {', '.join(wanted)}.")
+    if len(wanted) < 2:
+        raise ValueError(f"a classifier needs at least two classes, and here is {', '.join(wanted) or 'none'}; expected {LAYOUT}.")
+    return wanted
+
+
+def _short_name(root):
+    letters = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in root.name)
+    return letters.strip("._-")[:60] or "images"

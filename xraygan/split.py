@@ -1,0 +1,96 @@
+"""The split, made once: test as it came, validation carved from train with groups kept together, leaks dropped."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+import utils
+
+LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
+
+
+def make_split(image_set, groups, validation_share=0.2, max_train_images=None, drop_leaks=True, seed=0):
+    """Assign every image to a part.
+
+    Args:
+        image_set: `sources.ImageSet`.
+        groups: `int (N,)`; images of one group (duplicates, one patient) never stand on both sides of train/validation.
+        validation_share: share of the training images kept for validation, real images only.
+        max_train_images: keep at most this many of the train folder, class by class in proportion; None keeps all.
+        drop_leaks: leave out training images whose group also stands in test.
+        seed: of the choice.
+
+    Returns:
+        DataFrame with columns file, class, part ("train", "validation", "test", "leak" or "unused") and group.
+
+    Raises:
+        ValueError: a class has too few images to stand in both train and validation.
+    """
+    rng = np.random.default_rng(seed)
+    part = image_set.parts.astype(object)
+    if drop_leaks:
+        part[(part == "train") & np.isin(groups, groups[part == "test"])] = LEAK
+    if max_train_images:
+        part[_surplus(part, image_set.labels, max_train_images, rng)] = UNUSED
+    train = np.flatnonzero(part == "train")
+    _require_two_of_each(image_set, train)
+    folds = StratifiedGroupKFold(max(2, round(1 / validation_share)), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # small classes are checked below
+        _, validation = next(folds.split(train, image_set.labels[train], groups[train]))
+    part[train[validation]] = "validation"
+    for name in ("train", "validation"):
+        _require_every_class(image_set, part, name)
+    names = np.array(image_set.source.classes)[image_set.labels]
+    return pd.DataFrame({"file": image_set.files, "class": names, "part": part, "group": groups})
+
+
+def counts_table(split, classes):
+    """Images by class (rows) and part (columns), with sums."""
+    parts = [part for part in ("train", "validation", "test", LEAK, UNUSED) if (split["part"] == part).any()]
+    table = pd.crosstab(split["class"], split["part"]).reindex(index=list(classes), columns=parts, fill_value=0)
+    table.loc["all"] = table.sum()
+    return table.rename_axis(index=None, columns=None)
+
+
+def write_split(split, folders):
+    with utils.replacing(folders.results / "split.csv") as draft:
+        split.to_csv(draft, index=False)
+
+
+def read_split(folders):
+    """The split that notebook 1 wrote.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    path = folders.results / "split.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same RUN and PROFILE.")
+    return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
+
+
+def _surplus(part, labels, max_images, rng):
+    """Rows of the train folder beyond `max_images`, taken from each class in proportion."""
+    train = np.flatnonzero(part == "train")
+    surplus = []
+    for label in np.unique(labels):
+        members = rng.permutation(train[labels[train] == label])
+        surplus.append(members[int(max_images * len(members) / len(train)) :])
+    return np.concatenate(surplus) if len(train) > max_images else np.array([], dtype=int)
+
+
+def _require_two_of_each(image_set, train):
+    counts = np.bincount(image_set.labels[train], minlength=len(image_set.source.classes))
+    for name, count in zip(image_set.source.classes, counts, strict=True):
+        if count < 2:
+            raise ValueError(f"class {name} has {count} usable training images; add images, or leave it out with CLASSES.")
+
+
+def _require_every_class(image_set, part, name):
+    missing = set(range(len(image_set.source.classes))) - set(image_set.labels[part == name])
+    if missing:
+        names = ", ".join(image_set.source.classes[label] for label in sorted(missing))
+        raise ValueError(f"{name} would have no image of {names}: too few images or groups; add images, or choose other CLASSES.")
