@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,8 +170,7 @@ def load_images(paths, cache_folder, image_size=IMAGE_SIZE, show_progress=True):
                 images, reasons = stored["images"], stored["reasons"].tolist()
         else:
             jobs = pool.map(lambda path: _decode_or_reason(path, image_size), paths)
-            bar = tqdm(jobs, total=len(paths), desc="reading images", disable=not show_progress, mininterval=1)
-            results = list(bar)
+            results = list(progress(jobs, total=len(paths), desc="reading images", unit="image", disable=not show_progress))
             reasons = [result if isinstance(result, str) else "" for result in results]
             readable = [result for result in results if not isinstance(result, str)]
             images = np.stack(readable) if readable else np.zeros((0, image_size, image_size, 1), np.uint8)
@@ -249,7 +249,13 @@ def save_png(picture, path):
         Image.fromarray(picture[..., 0] if picture.ndim == 3 else picture).save(draft, format="PNG")
 
 
-# Seeds
+def read_png(path):
+    """A grey PNG as it was saved by `save_png`: `uint8 (H, W)`."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+# Seeds and progress
 
 
 def set_seed(seed):
@@ -257,3 +263,8 @@ def set_seed(seed):
     import keras  # here, so that reading images needs no deep-learning library
 
     keras.utils.set_random_seed(seed)
+
+
+def progress(iterable=None, **arguments):
+    """A tqdm bar on standard output: in Jupyter a plain line, and the same in a terminal that runs the notebook."""
+    return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=100, **arguments)

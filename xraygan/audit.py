@@ -60,7 +60,9 @@ def read_groups(path, files):
         raise ValueError(f"GROUPS has no column {' and '.join(sorted(missing))}; its columns are {', '.join(table.columns)}.")
     group_of = dict(zip(table["file"], table["group"], strict=True))
     if not set(files) & set(group_of):
-        raise ValueError(f"GROUPS names none of the images; its first file is {table['file'].iloc[0]!r}, an image is {files[0]!r}.")
+        raise ValueError(
+            f"GROUPS names none of the images; its first file is {table['file'].iloc[0]!r}, an image is {files[0]!r}."
+        )
     return np.array([f"group {group_of[file]}" if file in group_of else f"file {file}" for file in files])
 
 
@@ -96,7 +98,9 @@ def leak_table(image_set, groups):
         "images in a group of two or more": int((sizes > 1).sum()),
         "train images with their group in test": int((in_train & np.isin(groups, test_groups)).sum()),
         "test images with their group in train": int((in_test & np.isin(groups, train_groups)).sum()),
-        "groups with more than one class": sum(len(set(image_set.labels[groups == group])) > 1 for group in np.unique(groups[sizes > 1])),
+        "groups with more than one class": sum(
+            len(set(image_set.labels[groups == group])) > 1 for group in np.unique(groups[sizes > 1])
+        ),
     }
     return pd.DataFrame({"number": rows})
 

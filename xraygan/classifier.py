@@ -43,7 +43,9 @@ def updates_per_epoch(num_real_images):
     return -(-num_real_images // BATCH_SIZE)
 
 
-def train_classifier(images, labels, validation, source, profile, seed, num_real_images, state_folder, history_file, description):
+def train_classifier(
+    images, labels, validation, source, profile, seed, num_real_images, state_folder, history_file, description
+):
     """Train the CNN, resuming where it stopped; the weights of the best validation loss are kept.
 
     Args:
@@ -90,7 +92,9 @@ def train_classifier(images, labels, validation, source, profile, seed, num_real
 
 def predict(model, images):
     """Probabilities of each class: `float32 (N, 1)` for two classes, `(N, num_classes)` for more; images `uint8`."""
-    batches = [model.predict_on_batch(utils.to_unit(images[start : start + BATCH_SIZE])) for start in range(0, len(images), BATCH_SIZE)]
+    batches = [
+        model.predict_on_batch(utils.to_unit(images[start : start + BATCH_SIZE])) for start in range(0, len(images), BATCH_SIZE)
+    ]
     return np.concatenate(batches)
 
 
@@ -123,5 +127,7 @@ def load_model(path):
         FileNotFoundError: notebook 1 or 3 hasn't written it yet.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN.")
+        raise FileNotFoundError(
+            f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN."
+        )
     return keras.models.load_model(path, compile=False, safe_mode=True)

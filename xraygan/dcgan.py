@@ -14,7 +14,6 @@ import utils
 from xraygan import backend, fakes, training
 from xraygan.diffaugment import augment
 
-
 GRID_SEED = 1_000_000  # first seed of the progress grid; fakes take theirs from elsewhere
 
 
@@ -73,7 +72,8 @@ def _dcgan_generator(latent_dim):
 def _dcgan_discriminator():
     image = x = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
     for filters in (32, 64, 128, 256, 256):  # 64, 32, 16, 8, 4 pixels; no batch norm, so each image is judged alone
-        x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
+        # He et al. 2015: without batch norm, smaller weights let the signal fade and leave the discriminator at chance.
+        x = layers.Conv2D(filters, 4, strides=2, padding="same", kernel_initializer="he_normal")(x)
         x = layers.LeakyReLU(0.2)(x)
     logit = layers.Dense(1, dtype="float32")(layers.Flatten()(x))
     return keras.Model(image, logit, name="discriminator")
@@ -214,6 +214,16 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, desc
         lambda epoch: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, updates, seed, epoch),
         num_epochs,
         description,
-        callbacks=[SampleGrids(folders.images / "gan", fakes.fake_noise(range(GRID_SEED, GRID_SEED + 32), gan.recipe.latent_dim), sample_every)],
+        callbacks=[
+            SampleGrids(
+                folders.images / "gan", fakes.fake_noise(range(GRID_SEED, GRID_SEED + 32), gan.recipe.latent_dim), sample_every
+            )
+        ],
     )
     return gan, history
+
+
+def save_generator(generator, path):
+    """Save in the native Keras format, whole or not at all."""
+    with utils.replacing(path) as draft:
+        generator.save(draft)

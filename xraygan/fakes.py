@@ -5,7 +5,6 @@ import hashlib
 import keras
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 import utils
 
@@ -52,7 +51,7 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     for old in (folder / class_name).glob("fake_*.png"):
         old.unlink()
     latent_dim = generator.input_shape[-1]
-    for start in tqdm(range(0, num_fakes, BATCH_SIZE), desc="writing fakes", unit="batch", mininterval=1):
+    for start in utils.progress(range(0, num_fakes, BATCH_SIZE), desc="writing fakes", unit="batch"):
         images = draw(generator, fake_noise(seeds[start : start + BATCH_SIZE], latent_dim))
         for file, image in zip(files[start : start + BATCH_SIZE], images, strict=True):
             utils.save_png(image, folder / file)
@@ -69,9 +68,13 @@ def read_fakes(folder):
     """
     path = folder / "manifest.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/2_gan_training.ipynb first, same DATA, PROFILE and RUN.")
+        raise FileNotFoundError(
+            f"{utils.display_path(path)} isn't there: run notebooks/2_gan_training.ipynb first, same DATA, PROFILE and RUN."
+        )
     manifest = pd.read_csv(path)
     missing = [file for file in manifest["file"] if not (folder / file).exists()]
     if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again.")
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again."
+        )
     return utils.load_images([folder / file for file in manifest["file"]], None, show_progress=False).images, manifest

@@ -12,7 +12,9 @@ WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
 
-plt.rcParams.update({"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True})
+plt.rcParams.update(
+    {"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+)
 plt.rcParams.update({"grid.alpha": 0.3, "figure.constrained_layout.use": True})
 
 
@@ -74,14 +76,30 @@ def training_curves(histories, title):
 def confusion_matrices(predictions, classes, title):
     """Counts of true class (rows) against predicted class (columns), a panel a model; `predictions` is {arm: table}."""
     panel = 3.0 + 0.4 * max(0, len(classes) - 2)
-    figure, axes = plt.subplots(1, len(predictions), figsize=(max(NARROW, panel * len(predictions) + 0.6), panel + 0.5), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(predictions), figsize=(max(NARROW, panel * len(predictions) + 0.6), panel + 0.5), squeeze=False
+    )
     for axis, (arm, table) in zip(axes[0], predictions.items(), strict=True):
         counts = sk.confusion_matrix(table["label"], table["prediction"], labels=list(classes))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
-            axis.text(column, row, f"{count}", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black", fontsize=13)
-        axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="predicted", ylabel="true", title=f"{arm} ({len(table)} images)")
+            axis.text(
+                column,
+                row,
+                f"{count}",
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.5 else "black",
+                fontsize=13,
+            )
+        axis.set(
+            xticks=range(len(classes)),
+            yticks=range(len(classes)),
+            xlabel="predicted",
+            ylabel="true",
+            title=f"{arm} ({len(table)} images)",
+        )
         axis.set_xticklabels(classes, rotation=30 if len(classes) > 3 else 0)
         axis.set_yticklabels(classes)
         axis.grid(False)
@@ -97,7 +115,9 @@ def roc_and_pr(predictions, minority, title):
         false_positives, true_positives, _ = sk.roc_curve(positive, probability)
         precision, recall, _ = sk.precision_recall_curve(positive, probability)
         look = {"color": COLOURS[arm], "linestyle": STYLES[arm], "linewidth": 2}
-        axes[0].plot(false_positives, true_positives, label=f"{arm}, area {sk.auc(false_positives, true_positives):.3f}", **look)
+        axes[0].plot(
+            false_positives, true_positives, label=f"{arm}, area {sk.auc(false_positives, true_positives):.3f}", **look
+        )
         axes[1].plot(recall, precision, label=f"{arm}, average {sk.average_precision_score(positive, probability):.3f}", **look)
     axes[0].plot([0, 1], [0, 1], ":", color="grey", label="chance")
     axes[1].axhline(positive.mean(), linestyle=":", color="grey", label="chance")
@@ -146,7 +166,12 @@ def write_timelapse(grid_files, path, seconds=8, max_frames=40, width=640):
     duration = max(60, int(1000 * seconds / len(frames)))
     with utils.replacing(path) as draft:
         frames[0].save(
-            draft, format="GIF", save_all=True, append_images=frames[1:], duration=[duration] * (len(frames) - 1) + [2000], loop=0
+            draft,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=[duration] * (len(frames) - 1) + [2000],
+            loop=0,
         )
 
 
@@ -162,10 +187,28 @@ def real_beside_fake(real, fake, title):
     return figure
 
 
+def brightness_table(images_by_kind):
+    """Mean brightness, contrast and range of the pixels of {kind: `uint8` images}, 0 to 255, a row a kind."""
+    rows = {
+        kind: {
+            "mean": images.mean(),
+            "standard deviation": images.std(),
+            "darkest 1 %": np.percentile(images, 1),
+            "brightest 1 %": np.percentile(images, 99),
+        }
+        for kind, images in images_by_kind.items()
+    }
+    return pd.DataFrame(rows).T.round(1)
+
+
 def layer_table(model):
     """What a reader must see of a network: layer, output shape, parameters, a row each."""
     rows = [
-        {"layer": f"{layer.__class__.__name__}", "output": " × ".join(str(size) for size in layer.output.shape[1:]), "parameters": layer.count_params()}
+        {
+            "layer": f"{layer.__class__.__name__}",
+            "output": " × ".join(str(size) for size in layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+        }
         for layer in model.layers
     ]
     rows.append({"layer": "total", "output": "", "parameters": model.count_params()})

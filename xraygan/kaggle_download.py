@@ -8,8 +8,6 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 import utils
 
 DATASET = "prashant268/chest-xray-covid19-pneumonia"
@@ -73,7 +71,7 @@ def unpack(archive, folder):
             _refuse_hostile(members)
             prefix = _prefix_of_train(members)
             draft = folder.with_name(f".unpacking-{folder.name}")
-            for member in tqdm(_images_below(members, prefix), desc="unpacking", unit="image", mininterval=1):
+            for member in utils.progress(list(_images_below(members, prefix)), desc="unpacking", unit="image"):
                 _extract(opened, member, draft.joinpath(*PurePosixPath(member.filename).parts[len(prefix) :]))
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{archive.name} is broken ({error}); delete it and run this again.") from error
@@ -88,7 +86,9 @@ def count_report(folder):
             found = sum(1 for path in (folder / part / name).glob("*") if path.is_file())
             if found != expected:
                 lines.append(f"{part}/{name} holds {found} images; the study had {expected}.")
-    return lines or [f"{utils.display_path(folder)}: all {sum(sum(part.values()) for part in EXPECTED_COUNTS.values())} images, as the study had them."]
+    return lines or [
+        f"{utils.display_path(folder)}: all {sum(sum(part.values()) for part in EXPECTED_COUNTS.values())} images, as the study had them."
+    ]
 
 
 def _refuse_hostile(members):
@@ -100,7 +100,9 @@ def _refuse_hostile(members):
             raise ValueError(f"the archive holds a link ({member.filename!r}); nothing was unpacked.")
     packed, unpacked = sum(member.compress_size for member in members), sum(member.file_size for member in members)
     if unpacked > MAX_UNPACKED_BYTES or unpacked > MAX_COMPRESSION * max(packed, 1):
-        raise ValueError(f"the archive would unpack {packed:,} bytes to {unpacked:,}: not a set of images; nothing was unpacked.")
+        raise ValueError(
+            f"the archive would unpack {packed:,} bytes to {unpacked:,}: not a set of images; nothing was unpacked."
+        )
 
 
 def _prefix_of_train(members):

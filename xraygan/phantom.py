@@ -10,7 +10,6 @@ import json
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 import utils
 
@@ -81,7 +80,7 @@ def write_phantom(folder, counts=None, seed=0, show_progress=True):
     ]
     parallel = Parallel(n_jobs=cpu_count(), return_as="generator_unordered")
     drawn = parallel(delayed(_draw_to_file)(*job) for job in jobs)
-    for _ in tqdm(drawn, total=len(jobs), desc="drawing the phantom", mininterval=1, disable=not show_progress):
+    for _ in utils.progress(drawn, total=len(jobs), desc="drawing the phantom", unit="image", disable=not show_progress):
         pass
     with utils.replacing(folder / "README.md") as draft:
         draft.write_text(README, encoding="utf-8")
@@ -201,7 +200,12 @@ def _vessels(rng, x, y, body, image_size):
         angle = np.arctan2(y - hilum_y, (x - hilum_x) * side)
         phases = rng.uniform(0, 2 * np.pi, 3)
         wobble = 0.5 * np.sin(9 * distance + phases[0])
-        branches = np.clip(np.cos(9 * angle + wobble + phases[1]), 0.4, 1) - 0.4 + 0.7 * np.clip(np.cos(17 * angle + phases[2]), 0.6, 1) - 0.42
+        branches = (
+            np.clip(np.cos(9 * angle + wobble + phases[1]), 0.4, 1)
+            - 0.4
+            + 0.7 * np.clip(np.cos(17 * angle + phases[2]), 0.6, 1)
+            - 0.42
+        )
         total += 0.16 * np.exp(-((distance / 0.16) ** 2)) + 0.24 * branches * np.exp(-distance / 0.22)
     return total + 0.018 * _texture(rng, image_size, 1.2)
 
@@ -211,7 +215,9 @@ def _opacities(rng, class_name, x, y, body, image_size):
     total = np.zeros_like(x)
     if class_name == "COVID19":
         strength = rng.gamma(6.0, 0.032)
-        patches = [(side, rng.uniform(0.10, 0.20), rng.uniform(-0.25, 0.40)) for side in (-1, 1) for _ in range(rng.integers(2, 4))]
+        patches = [
+            (side, rng.uniform(0.10, 0.20), rng.uniform(-0.25, 0.40)) for side in (-1, 1) for _ in range(rng.integers(2, 4))
+        ]
     elif class_name == "PNEUMONIA":
         strength = rng.gamma(6.0, 0.042)
         patches = [(rng.choice((-1, 1)), rng.uniform(-0.12, 0.08), rng.uniform(-0.35, 0.35))]

@@ -13,6 +13,19 @@ def write_json(path, content):
         draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path):
+    """The content of one of the run's JSON files.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{utils.display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, same DATA, PROFILE and RUN."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def start_record(folders, **content):
     """Write `results/RUN/record.json` before any training; later parts are added by `measured`."""
     write_json(folders.results / "record.json", content | {"parts": {}})
@@ -24,10 +37,19 @@ def read_record(folders):
     Raises:
         FileNotFoundError: there is none yet.
     """
-    path = folders.results / "record.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(folders.results / "record.json")
+
+
+def require_same_data(record, image_set):
+    """Stop where the images are no longer those of the record.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if record["data"]["fingerprint"] != image_set.fingerprint:
+        raise ValueError(
+            "DATA isn't what notebook 1 saw: other files, or other bytes. Run notebooks/1_before_gan.ipynb again, or give RUN a new name."
+        )
 
 
 @contextlib.contextmanager

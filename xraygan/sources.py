@@ -170,7 +170,9 @@ def _find_root(data):
 
 def _class_folders(root):
     """Class folders found in both parts, sorted."""
-    found = {part: {entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != "."} for part in PARTS}
+    found = {
+        part: {entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != "."} for part in PARTS
+    }
     if found["train"] != found["test"]:
         lonely = ", ".join(sorted(found["train"] ^ found["test"]))
         warnings.warn(f"in train or test only, and left out: {lonely}", stacklevel=2)
@@ -187,7 +189,9 @@ def _choose_classes(classes, available):
     if len(set(wanted)) != len(wanted):
         raise ValueError(f"CLASSES names a class twice: {', '.join(wanted)}.")
     if len(wanted) < 2:
-        raise ValueError(f"a classifier needs at least two classes, and here is {', '.join(wanted) or 'none'}; expected {LAYOUT}.")
+        raise ValueError(
+            f"a classifier needs at least two classes, and here is {', '.join(wanted) or 'none'}; expected {LAYOUT}."
+        )
     return wanted
 
 

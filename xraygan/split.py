@@ -68,7 +68,9 @@ def read_split(folders):
     """
     path = folders.results / "split.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same RUN and PROFILE.")
+        raise FileNotFoundError(
+            f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same RUN and PROFILE."
+        )
     return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
 
 
@@ -93,4 +95,6 @@ def _require_every_class(image_set, part, name):
     missing = set(range(len(image_set.source.classes))) - set(image_set.labels[part == name])
     if missing:
         names = ", ".join(image_set.source.classes[label] for label in sorted(missing))
-        raise ValueError(f"{name} would have no image of {names}: too few images or groups; add images, or choose other CLASSES.")
+        raise ValueError(
+            f"{name} would have no image of {names}: too few images or groups; add images, or choose other CLASSES."
+        )

@@ -90,11 +90,18 @@ def readable(table):
     shown = pd.DataFrame({"metric": [METRIC_NAMES[name] for name in table["metric"]]})
     for column in table.columns[1:]:
         sign = "+" if column == "difference" else ""
-        shown[column] = [_readable_number(name, value, sign) for name, value in zip(table["metric"], table[column], strict=True)]
+        shown[column] = [number(name, value, sign) for name, value in zip(table["metric"], table[column], strict=True)]
     return shown.set_index("metric").rename_axis(None)
 
 
-def _readable_number(name, value, sign):
+def readable_metrics(metrics_by_model):
+    """{model: metrics} as a reader wants it, a column a model."""
+    columns = {model: [number(name, values[name]) for name in METRIC_NAMES] for model, values in metrics_by_model.items()}
+    return pd.DataFrame(columns, index=list(METRIC_NAMES.values()))
+
+
+def number(name, value, sign=""):
+    """One metric as text: three decimals, counts whole, "undefined" for None; `sign` "+" shows the sign."""
     if value is None or pd.isna(value):
         return "undefined"
     return f"{int(value):{sign}d}" if name in ("errors", "test_images") else f"{value:{sign}.3f}"
@@ -128,4 +135,7 @@ def one_run_sentence(comparison, num_images):
     if p_value >= 0.05:
         return counts + " One run of each can't tell that from chance, and makes no claim about the method either way."
     direction = "better" if mended > broken else "worse"
-    return counts + f" These two models differ, the one with fakes is {direction}; one run of each still makes no claim about the method."
+    return (
+        counts
+        + f" These two models differ, the one with fakes is {direction}; one run of each still makes no claim about the method."
+    )

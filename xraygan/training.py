@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 import utils
 
@@ -133,7 +132,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.arguments = {"desc": description, "total": num_epochs, "initial": first_epoch}
 
     def on_train_begin(self, logs=None):
-        self.bar = tqdm(**self.arguments, unit="epoch", mininterval=1, dynamic_ncols=True)
+        self.bar = utils.progress(**self.arguments, unit="epoch")
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.set_postfix({key: f"{value:.3g}" for key, value in (logs or {}).items()}, refresh=False)
@@ -208,7 +207,11 @@ def _claim_folder(folder, parameters):
             draft.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"{key} {stored.get(key)!r}, now {parameters.get(key)!r}" for key in stored | parameters if stored.get(key) != parameters.get(key)]
+    changed = [
+        f"{key} {stored.get(key)!r}, now {parameters.get(key)!r}"
+        for key in stored | parameters
+        if stored.get(key) != parameters.get(key)
+    ]
     if changed:
         raise ValueError(
             f"{utils.display_path(folder)} was trained with {'; '.join(changed)}: "

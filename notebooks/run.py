@@ -1,0 +1,138 @@
+"""Run the three notebooks top to bottom, as `make study` does; print the table and where everything is.
+
+python notebooks/run.py --data ../xrays --profile quick
+python notebooks/run.py --refresh      # run on the phantom and put the outputs into the committed notebooks
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import nbformat
+import pandas as pd
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+import utils
+from xraygan import settings, sources, statistics
+
+NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
+SHARED_PARAMETERS = ("DATA", "PROFILE", "RUN")  # what notebooks 2 and 3 take; the rest they read from the run's record
+
+
+def main():
+    options = parse_arguments()
+    try:
+        source = sources.find_source(options.data, options.classes, options.minority)
+        settings.load_profile(options.profile)
+        run = settings.run_name(options.run, source.name, options.profile)
+        folders = utils.run_folders(run)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(str(error))
+    parameters = {
+        "DATA": options.data,
+        "PROFILE": options.profile,
+        "RUN": options.run,
+        "CLASSES": options.classes,
+        "MINORITY": options.minority,
+        "GROUPS": options.groups,
+    }
+    if source.is_phantom:
+        print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
+    for number, name in enumerate(options.only or NOTEBOOKS, start=1):
+        print(f"Notebook {number} of {len(options.only or NOTEBOOKS)}: {name}", flush=True)
+        executed = execute(name, parameters, folders.results / "notebooks", source)
+        if options.refresh:
+            nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
+    summarise(folders)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, text in {
+        "data": "folder with train/CLASS and test/CLASS, 'kaggle' or 'phantom'; by default data/chest_xray if it's there, else the phantom",
+        "profile": "quick, study or full",
+        "run": "name of the run's folders; by default SOURCE-PROFILE",
+        "classes": "comma-separated class folders; by default NORMAL,COVID19 if both exist, else all",
+        "minority": "the class to augment; by default the smallest",
+        "groups": "CSV with columns file and group (patients), kept together in the split",
+    }.items():
+        parser.add_argument(f"--{name}", default="", help=text)
+    parser.add_argument("--only", action="append", choices=NOTEBOOKS, help="run this notebook only; may be given again")
+    parser.add_argument("--refresh", action="store_true", help="also write the executed notebooks over the committed ones")
+    options = parser.parse_args()
+    options.profile = options.profile or "quick"
+    return options
+
+
+def execute(name, parameters, folder, source):
+    """Execute one notebook with papermill, its progress shown here; returns it and writes .ipynb and .html to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / f"{name}.ipynb"
+    if name != NOTEBOOKS[0]:
+        parameters = {key: parameters[key] for key in SHARED_PARAMETERS}
+    try:
+        papermill.execute_notebook(
+            ROOT / "notebooks" / f"{name}.ipynb",
+            output,
+            parameters={key: value for key, value in parameters.items() if value},
+            kernel_name="python3",
+            cwd=ROOT / "notebooks",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            coalesce_streams=True,  # a progress bar's hundred states become its last
+        )
+    except PapermillExecutionError as error:
+        sys.exit(
+            f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {utils.display_path(output)}"
+        )
+    executed = nbformat.read(output, as_version=4)
+    page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})
+    with utils.replacing(output.with_suffix(".html")) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return executed
+
+
+def without_traces(notebook):
+    """The executed notebook as it's committed: no run's metadata, no injected cell, nothing that names a machine."""
+    notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    count = 0
+    for cell in notebook.cells:
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = count
+    if re.search(re.escape(str(ROOT)) + r"|/home/|/root/|/tmp/", nbformat.writes(notebook)):
+        sys.exit("an executed notebook holds a path of this machine; it isn't written")
+    return notebook
+
+
+def summarise(folders):
+    """Print the before/after table and where tables, pictures and pages are."""
+    table = folders.results / "before_after.csv"
+    if table.exists():
+        print("\n" + statistics.readable(pd.read_csv(table)).to_string() + "\n")
+    for what, path in {
+        "notebooks, as pages": folders.results / "notebooks",
+        "tables and record": folders.results,
+        "pictures": folders.images,
+        "models": folders.models,
+        "fakes": folders.generated,
+    }.items():
+        print(f"{what + ':':22}{os.path.relpath(path)}")
+
+
+if __name__ == "__main__":
+    main()
