@@ -18,6 +18,7 @@ import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 import utils
 from xraygan import settings, sources, statistics
@@ -87,6 +88,7 @@ def execute(name, parameters, folder, source):
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            config=Config(KernelManager={"transport": "ipc"}),  # a kernel on a TCP port would warn that others can listen
             coalesce_streams=True,  # a progress bar's hundred states become its last
         )
     except PapermillExecutionError as error:

@@ -1,5 +1,6 @@
 """Everything that depends on the machine or on TensorFlow itself: precision, determinism, compilation, device, memory."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -7,9 +8,24 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: its start-up notices fill a notebook
 
-import keras
+@contextlib.contextmanager
+def _quiet_stderr():
+    """Send what C++ code writes to standard error nowhere: TensorFlow's start-up notices fill a notebook and no setting stops them."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _quiet_stderr():
+    import keras
 
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
 

@@ -214,15 +214,15 @@ def _opacities(rng, class_name, x, y, body, image_size):
     """What tells the classes apart. Strengths are drawn wide, so that the faintest disease looks like the haziest NORMAL."""
     total = np.zeros_like(x)
     if class_name == "COVID19":
-        strength = rng.gamma(6.0, 0.032)
+        strength = rng.gamma(6.0, 0.040)
         patches = [
             (side, rng.uniform(0.10, 0.20), rng.uniform(-0.25, 0.40)) for side in (-1, 1) for _ in range(rng.integers(2, 4))
         ]
     elif class_name == "PNEUMONIA":
-        strength = rng.gamma(6.0, 0.042)
+        strength = rng.gamma(6.0, 0.050)
         patches = [(rng.choice((-1, 1)), rng.uniform(-0.12, 0.08), rng.uniform(-0.35, 0.35))]
     else:  # harmless haze: poor inspiration, a fold of skin
-        strength = rng.gamma(2.0, 0.03)
+        strength = rng.gamma(2.0, 0.025)
         patches = [(rng.choice((-1, 1)), rng.uniform(-0.12, 0.20), rng.uniform(-0.30, 0.40)) for _ in range(rng.integers(1, 3))]
     for side, outward, height in patches:
         center_x = side * (body["lung_x"] + outward)

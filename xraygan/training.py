@@ -125,7 +125,9 @@ class EarlyStop(keras.callbacks.EarlyStopping):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line for the whole training: epochs done, time left, the newest losses."""
+    """One line for the whole training: epochs done, time left, the newest values."""
+
+    SHOWN = ("val_loss", "val_accuracy", "d_loss", "g_loss")
 
     def __init__(self, description, num_epochs, first_epoch=0):
         super().__init__()
@@ -135,7 +137,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar = utils.progress(**self.arguments, unit="epoch")
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix({key: f"{value:.3g}" for key, value in (logs or {}).items()}, refresh=False)
+        self.bar.set_postfix({key: f"{logs[key]:.3g}" for key in self.SHOWN if key in logs}, refresh=False)
         self.bar.update()
 
     def on_train_end(self, logs=None):

@@ -1,0 +1,57 @@
+"""What the tests share. Real images are read only where XRAY_DATA_DIR names them, and none is ever written anywhere."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+STORE = Path(tempfile.mkdtemp(prefix="xraygan-tests-"))
+os.environ["XRAYGAN_STORE"] = str(STORE)  # before utils is imported: nothing a test does touches the repository's folders
+
+import numpy as np
+import pytest
+
+import utils
+from xraygan import phantom, sources
+
+TINY_COUNTS = {
+    "train": {"NORMAL": 40, "COVID19": 16, "PNEUMONIA": 60},
+    "test": {"NORMAL": 12, "COVID19": 8, "PNEUMONIA": 16},
+}
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(STORE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory):
+    """A small phantom: 152 drawings in the layout of the Kaggle set."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    phantom.write_phantom(folder, TINY_COUNTS, show_progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_images(phantom_folder):
+    """The small phantom's NORMAL and COVID19, read."""
+    return sources.read_images(sources.find_source(str(phantom_folder)), show_progress=False)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real radiographs that XRAY_DATA_DIR names; tests that need it are skipped without it."""
+    folder = os.environ.get("XRAY_DATA_DIR")
+    if not folder:
+        pytest.skip("XRAY_DATA_DIR names no folder of real radiographs")
+    return Path(folder)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return utils.run_folders("test-run", tmp_path)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,112 @@
+"""Finding and listing images in folders of every kind."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import utils
+from xraygan import sources
+
+
+def make_folder(root, layout):
+    """Small grey images: `layout` is {"train/A": number, …}."""
+    for folder, number in layout.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            utils.save_png(np.full((20, 20), index, np.uint8), root / folder / f"{index}.png")
+    return str(root)
+
+
+def test_defaults_are_those_of_the_study(phantom_folder):
+    source = sources.find_source(str(phantom_folder))
+    assert source.classes == ("NORMAL", "COVID19")
+    assert source.minority == "COVID19"
+    assert source.is_phantom
+    assert source.title("x").startswith("Phantom")
+
+
+def test_any_names_and_any_number_of_classes(tmp_path):
+    data = make_folder(tmp_path / "höhe 1", {f"{part}/{name}": 3 + i for part in ("train", "test") for i, name in enumerate("dcba")})
+    source = sources.find_source(data)
+    assert source.classes == ("a", "b", "c", "d")
+    assert source.minority == "d"
+    assert not source.is_phantom
+    assert utils.run_folders(source.name, tmp_path).run == source.name  # a usable folder name, whatever the folder is called
+    chosen = sources.find_source(data, "c, a", "c")
+    assert (chosen.classes, chosen.minority) == (("c", "a"), "c")
+
+
+def test_images_labels_and_files_belong_together(phantom_images, phantom_folder):
+    row = list(phantom_images.files).index("test/COVID19/phantom_0003.png")
+    expected = utils.decode_image((phantom_folder / "test/COVID19/phantom_0003.png").read_bytes())
+    np.testing.assert_array_equal(phantom_images.images[row], expected)
+    assert phantom_images.source.classes[phantom_images.labels[row]] == "COVID19"
+    assert phantom_images.parts[row] == "test"
+    assert list(phantom_images.rows(["test/COVID19/phantom_0003.png"])) == [row]
+
+
+@pytest.mark.parametrize(
+    ("layout", "arguments", "message"),
+    [
+        ({"train/A": 2, "train/B": 2}, {}, "no folder 'test'"),
+        ({"test/A": 2, "test/B": 2}, {}, "no folder 'train'"),
+        ({"train/A": 2, "test/A": 2}, {}, "at least two classes"),
+        ({"train/A": 0, "train/B": 2, "test/A": 1, "test/B": 1}, {}, "train/A holds no .jpg"),
+        ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,C"}, "CLASSES names C; train and test both hold A, B"),
+        ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,A"}, "twice"),
+        ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"minority": "C"}, "MINORITY is 'C'; choose one of"),
+    ],
+)
+def test_wrong_layouts_say_what_to_do(tmp_path, layout, arguments, message):
+    data = make_folder(tmp_path, layout)
+    with pytest.raises(ValueError, match=message):
+        sources.find_source(data, **arguments)
+
+
+def test_empty_test_class_is_named(tmp_path):
+    data = make_folder(tmp_path, {"train/A": 2, "train/B": 2, "test/A": 0, "test/B": 1})
+    with pytest.raises(ValueError, match="test/A holds no"):
+        sources.read_images(sources.find_source(data), show_progress=False)
+
+
+def test_missing_folder():
+    with pytest.raises(ValueError, match="DATA is 'nowhere', and there is no such folder"):
+        sources.find_source("nowhere")
+
+
+def test_other_files_are_named_and_left_out(tmp_path):
+    data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"})
+    (tmp_path / "train" / "A" / "notes.txt").write_text("hello")
+    (tmp_path / "train" / "A" / ".DS_Store").write_bytes(b"hidden")
+    with pytest.warns(UserWarning, match=r"train/A holds 1 files that aren't images \(notes.txt\)"):
+        source = sources.find_source(data)
+    with pytest.warns(UserWarning, match="notes.txt"):
+        assert len(sources.read_images(source, show_progress=False).files) == 8
+
+
+def test_class_in_one_part_only_is_left_out(tmp_path):
+    data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"} | {"train/C": 2})
+    with pytest.warns(UserWarning, match="left out: C"):
+        assert sources.find_source(data).classes == ("A", "B")
+
+
+def test_fingerprint_follows_names_and_bytes(tmp_path):
+    data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"})
+
+    def fingerprint():
+        return sources.read_images(sources.find_source(data), show_progress=False).fingerprint
+
+    first = fingerprint()
+    assert first == fingerprint()
+    utils.save_png(np.full((20, 20), 99, np.uint8), tmp_path / "train" / "A" / "0.png")
+    second = fingerprint()
+    shutil.move(tmp_path / "train" / "A" / "1.png", tmp_path / "train" / "A" / "2.png")
+    assert len({first, second, fingerprint()}) == 3
+
+
+def test_real_set_has_the_studys_counts(real_data):
+    source = sources.find_source(str(real_data), "NORMAL,COVID19,PNEUMONIA")
+    counts = {name: len(sources.list_images(real_data / "train" / name)) for name in source.classes}
+    assert counts == {"NORMAL": 1266, "COVID19": 460, "PNEUMONIA": 3418}
+    assert source.minority == "COVID19"
