@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import utils
-from xraygan import phantom, sources
+from xraygan import backend, phantom, sources
+
+backend.configure()  # as the notebooks do: the fast precision of this machine, deterministic
 
 TINY_COUNTS = {
     "train": {"NORMAL": 40, "COVID19": 16, "PNEUMONIA": 60},

@@ -80,7 +80,8 @@ def train_classifier(
         patience=profile.classifier_patience,
     )
     history = run.fit(
-        lambda epoch: training.RepeatingShuffle(images, y, utils.to_unit, BATCH_SIZE, updates, seed, epoch),
+        lambda step: training.RepeatingShuffle(images, y, utils.to_unit, BATCH_SIZE, seed, step),
+        updates,
         profile.epochs_of_classifier(updates),
         description,
         validation_data=(utils.to_unit(validation[0]), targets(validation[1], source.classes, source.minority)),

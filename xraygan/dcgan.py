@@ -211,7 +211,8 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, desc
         parameters | {"images": training.fingerprint(images)},
     )
     history = run.fit(
-        lambda epoch: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, updates, seed, epoch),
+        lambda step: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, seed, step),
+        updates,
         num_epochs,
         description,
         callbacks=[

@@ -13,37 +13,31 @@ import utils
 
 
 class RepeatingShuffle(keras.utils.PyDataset):
-    """Batches from an endless chain of shuffles, cut into epochs of a fixed number of updates.
+    """An endless chain of shuffles of the images, cut into batches.
 
     Batch `step` of the chain depends on the seed and on `step` alone, so a resumed training sees what an undisturbed one does.
     """
 
-    def __init__(self, images, labels, normalise, batch_size, updates_per_epoch, seed, first_epoch=0):
+    num_batches = None  # endless for Keras, which then neither shuffles again nor fetches across an epoch's end
+
+    def __init__(self, images, labels, normalise, batch_size, seed, first_step=0):
         """
         Args:
             images: `uint8 (N, H, W, 1)`.
             labels: `(N,)`, or None for batches of images alone.
             normalise: `uint8` pixels → what the network takes.
             batch_size: images an update.
-            updates_per_epoch: length of an epoch, whatever N is.
             seed: of the order.
-            first_epoch: where to start in the chain.
+            first_step: where to start in the chain.
         """
         super().__init__()
         self.images, self.labels, self.normalise = images, labels, normalise
-        self.batch_size, self.updates_per_epoch, self.seed = batch_size, updates_per_epoch, seed
-        self.epoch = first_epoch
-
-    def __len__(self):
-        return self.updates_per_epoch
+        self.batch_size, self.seed, self.first_step = batch_size, seed, first_step
 
     def __getitem__(self, index):
-        rows = self.rows_of_step(self.epoch * self.updates_per_epoch + index)
+        rows = self.rows_of_step(self.first_step + index)
         images = self.normalise(self.images[rows])
         return images if self.labels is None else (images, self.labels[rows])
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
     def rows_of_step(self, step):
         """The image indices `(batch_size,)` of update number `step`, counted from the start of training."""
@@ -163,11 +157,12 @@ class ResumableTraining:
         self.state = SavedState(state_folder, history_file, monitor)
         _claim_folder(Path(state_folder), parameters)
 
-    def fit(self, batches_from, num_epochs, description, callbacks=(), **fit_arguments):
+    def fit(self, batches_from, updates_per_epoch, num_epochs, description, callbacks=(), **fit_arguments):
         """Train up to epoch `num_epochs`.
 
         Args:
-            batches_from: function of the first epoch to the data from there on.
+            batches_from: function of the first step to the endless data from there on.
+            updates_per_epoch: length of an epoch, however many images there are.
             callbacks: run at the end of each epoch before the state is saved, so that what they write is never missing.
 
         Returns:
@@ -179,10 +174,12 @@ class ResumableTraining:
             if self.patience:
                 watchers.append(EarlyStop(self.state, self.patience))
             self.model.fit(
-                batches_from(finished),
+                batches_from(finished * updates_per_epoch),
+                steps_per_epoch=updates_per_epoch,
                 initial_epoch=finished,
                 epochs=num_epochs,
                 callbacks=[*callbacks, *watchers],
+                shuffle=False,  # the chain is shuffled already
                 verbose=0,
                 **fit_arguments,
             )

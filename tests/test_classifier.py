@@ -1,0 +1,156 @@
+"""The CNN, the order of its batches, and training that goes on where it stopped."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import utils
+from xraygan import classifier, training
+from xraygan.settings import load_profile
+
+TINY = dataclasses.replace(load_profile("quick"), classifier_epochs=3, classifier_patience=3)
+
+
+def train(images, tmp_path, name="run", epochs=3, **changes):
+    """Train on every fourth image of the small phantom, validate on others."""
+    rows, validation = np.arange(0, 56, 2), np.arange(1, 56, 4)
+    profile = dataclasses.replace(TINY, classifier_epochs=epochs, **changes)
+    return classifier.train_classifier(
+        images.images[rows],
+        images.labels[rows],
+        (images.images[validation], images.labels[validation]),
+        images.source,
+        profile,
+        seed=1,
+        num_real_images=100,
+        state_folder=tmp_path / name,
+        history_file=tmp_path / f"{name}.csv",
+        description=name,
+    )
+
+
+def test_parameters_are_those_of_the_study():
+    """4,443,585 with three colour channels (SEED of the study); two channels of 32 3×3 kernels fewer with one."""
+    assert classifier.build_classifier(2).count_params() == 4_443_585 - 2 * 32 * 3 * 3
+    assert classifier.build_classifier(3).output_shape == (None, 3)
+    names = [layer.__class__.__name__ for layer in classifier.build_classifier(2).layers]
+    assert names == ["InputLayer"] + ["Conv2D", "MaxPooling2D"] * 3 + ["Conv2D", "Flatten"] + ["Dense"] * 3
+    assert "Lambda" not in names
+
+
+def test_an_epoch_depends_on_the_real_images_only():
+    assert [classifier.updates_per_epoch(number) for number in (1, 128, 129, 1381)] == [1, 1, 2, 11]
+    assert load_profile("study").epochs_of_classifier(11) == 36  # 400 updates at most
+    assert load_profile("full").epochs_of_classifier(11) == 500
+
+
+def test_targets_call_the_minority_positive():
+    labels = np.array([0, 1, 1, 0])
+    assert classifier.targets(labels, ("COVID19", "NORMAL"), "COVID19").tolist() == [1, 0, 0, 1]
+    assert classifier.targets(labels, ("NORMAL", "COVID19"), "COVID19").tolist() == [0, 1, 1, 0]
+    assert classifier.targets(labels, ("A", "B", "C"), "B").tolist() == [0, 1, 1, 0]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
+def test_every_image_is_seen_equally_often(num_images, batch_size, seed):
+    batches = training.RepeatingShuffle(np.zeros((num_images, 1, 1, 1)), None, utils.to_unit, batch_size, seed)
+    steps = num_images  # batch_size whole laps
+    rows = np.concatenate([batches.rows_of_step(step) for step in range(steps)])
+    assert (np.bincount(rows, minlength=num_images) == batch_size).all()
+
+
+def test_batches_of_a_resumed_training_are_the_same(rng):
+    images = rng.integers(0, 256, (11, 4, 4, 1), dtype=np.uint8)
+    whole = training.RepeatingShuffle(images, np.arange(11), utils.to_unit, 4, seed=5)
+    resumed = training.RepeatingShuffle(images, np.arange(11), utils.to_unit, 4, seed=5, first_step=6)
+    for index in range(3):
+        np.testing.assert_array_equal(whole[6 + index][1], resumed[index][1])
+
+
+def test_interrupted_equals_uninterrupted(phantom_images, tmp_path):
+    whole, whole_history = train(phantom_images, tmp_path, "whole")
+    train(phantom_images, tmp_path, "cut", epochs=2)
+    keras.utils.set_random_seed(99)
+    resumed, resumed_history = train(phantom_images, tmp_path, "cut", epochs=3)
+    pd.testing.assert_frame_equal(whole_history, resumed_history)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_training_is_not_repeated_and_keeps_its_best_epoch(phantom_images, tmp_path, monkeypatch):
+    model, history = train(phantom_images, tmp_path, epochs=4)
+    best = history["val_loss"].min()
+    rows = np.arange(1, 56, 4)
+    outputs = classifier.predict(model, phantom_images.images[rows])[:, 0].astype(float)
+    y = classifier.targets(phantom_images.labels[rows], phantom_images.source.classes, "COVID19")
+    loss = -np.mean(y * np.log(outputs) + (1 - y) * np.log(1 - outputs))
+    assert loss == pytest.approx(best, rel=1e-3)
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again, _ = train(phantom_images, tmp_path, epochs=4)
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
+def test_other_parameters_are_refused(phantom_images, tmp_path):
+    train(phantom_images, tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="was trained with seed 1, now 2.*choose another name with RUN"):
+        training.ResumableTraining(None, tmp_path / "run", tmp_path / "run.csv", _stored(tmp_path) | {"seed": 2})
+
+
+def _stored(tmp_path):
+    return pd.read_json(tmp_path / "run" / "parameters.json", typ="series").to_dict()
+
+
+def test_patience_is_remembered_over_a_resume(tmp_path):
+    """A tiny model whose validation loss only rises stops after exactly `patience` epochs, however often it's cut off."""
+
+    def run(num_epochs):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((1, 1, 1)), keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.optimizer.build(model.trainable_variables)
+        resumable = training.ResumableTraining(model, tmp_path / "s", tmp_path / "h.csv", {}, monitor="val_loss", patience=3)
+        images, y = np.full((4, 1, 1, 1), 255, np.uint8), np.full((4, 1), 5.0)
+        start = float(model.get_weights()[0][0, 0])
+        return resumable.fit(
+            lambda step: training.RepeatingShuffle(images, y, utils.to_unit, 4, 0, step),
+            1,
+            num_epochs,
+            "test",
+            validation_data=(np.ones((1, 1, 1, 1)), np.full((1, 1), start)),
+        )
+
+    for cut in (1, 2, 3):
+        run(cut)
+    assert len(run(50)) == 4  # the best is epoch 1, then three epochs of waiting
+    assert len(run(50)) == 4
+
+
+def test_predictions_table(phantom_images):
+    source = phantom_images.source
+    table = classifier.predictions_table(np.array(["a", "b"]), np.array([0, 1]), np.array([[0.2], [0.7]]), source)
+    assert table.columns.tolist() == ["file", "label", "prediction", "probability"]
+    assert table["label"].tolist() == ["NORMAL", "COVID19"]
+    assert table["prediction"].tolist() == ["NORMAL", "COVID19"]
+    swapped = dataclasses.replace(source, minority="NORMAL")
+    assert classifier.predictions_table(np.array(["a"]), np.array([0]), np.array([[0.9]]), swapped)["prediction"][0] == "NORMAL"
+    three = dataclasses.replace(source, classes=("A", "B", "C"), minority="C")
+    table = classifier.predictions_table(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]]), three)
+    assert table["prediction"][0] == "B"
+    assert table["probability"][0] == table["probability_C"][0] == 0.3
+
+
+def test_saved_model_predicts_the_same(phantom_images, tmp_path):
+    model = classifier.build_classifier(2)
+    classifier.save_model(model, tmp_path / "model.keras")
+    loaded = classifier.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        classifier.predict(model, phantom_images.images[:3]), classifier.predict(loaded, phantom_images.images[:3])
+    )
+    with pytest.raises(FileNotFoundError, match="run notebooks/1_before_gan.ipynb first"):
+        classifier.load_model(tmp_path / "none.keras")

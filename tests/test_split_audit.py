@@ -1,0 +1,130 @@
+"""Duplicates, groups and the split."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import shift
+
+from xraygan import audit, phantom, split
+from xraygan.sources import ImageSet, Source
+
+
+def image_set(parts, labels, images=None, digests=None):
+    """An `ImageSet` without files on disk."""
+    size = len(parts)
+    labels = np.asarray(labels)
+    names = tuple("ABCDEFGHIJ"[: labels.max() + 1])
+    files = np.array([f"{part}/{names[label]}/{index}.png" for index, (part, label) in enumerate(zip(parts, labels, strict=True))])
+    images = np.zeros((size, 8, 8, 1), np.uint8) if images is None else images
+    digests = np.arange(size).astype(str) if digests is None else np.asarray(digests)
+    return ImageSet(Source("test", None, names, names[-1], False), images, labels, np.asarray(parts), files, digests)
+
+
+def near_copies(image):
+    """What happens to a picture on its way into a collection twice."""
+    values = image.astype(float)
+    yield "brightened", np.clip(values + 20, 0, 255)
+    yield "contrast", np.clip((values - 128) * 0.8 + 128, 0, 255)
+    yield "noise", np.clip(values + np.random.default_rng(0).normal(0, 4, values.shape), 0, 255)
+    yield "shifted one pixel", shift(values, (1, 0, 0), mode="nearest")
+
+
+def test_near_copies_are_found_and_others_are_not():
+    originals = np.stack([phantom.draw("NORMAL", seed) for seed in range(30)])
+    copies = np.stack([copy for image in originals[:5] for _, copy in near_copies(image)]).astype(np.uint8)
+    pairs = audit.near_pairs(audit.perceptual_hashes(np.concatenate([originals, copies])))
+    found = {(first, second) for first, second in pairs if first < 30}
+    planted = {(index // 4, 30 + index) for index in range(len(copies))}
+    assert planted <= found
+    assert not found - planted, "different pictures were called near-copies"
+
+
+def test_equal_bytes_and_patients_join_groups():
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), dtype=np.uint8)
+    data = image_set(["train"] * 6, [0, 1] * 3, images, digests=list("aabcde"))
+    groups, _ = audit.find_groups(data, np.array(["p", "q", "p", "r", "s", "t"]))
+    assert groups[0] == groups[1] == groups[2]  # 0 and 1 by bytes, 0 and 2 by patient
+    assert len(set(groups)) == 4
+
+
+def test_group_file(tmp_path):
+    files = np.array(["train/A/0.png", "train/A/1.png", "test/A/0.png"])
+    path = tmp_path / "groups.csv"
+    pd.DataFrame({"file": files[[0, 2]], "group": ["p1", "p1"]}).to_csv(path, index=False)
+    groups = audit.read_groups(path, files)
+    assert groups[0] == groups[2] != groups[1]
+    with pytest.raises(ValueError, match="GROUPS names a file that isn't there"):
+        audit.read_groups(tmp_path / "none.csv", files)
+    with pytest.raises(ValueError, match="names none of the images"):
+        audit.read_groups(path, np.array(["x.png"]))
+    pd.DataFrame({"file": files, "patient": "p"}).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="no column group; its columns are file, patient"):
+        audit.read_groups(path, files)
+
+
+def test_leaks_are_dropped_or_kept():
+    data = image_set(["train"] * 20 + ["test"] * 4, [0, 1] * 12)
+    groups = np.arange(24)
+    groups[[0, 20]] = 100  # train 0 and test 20 are one picture
+    dropped = split.make_split(data, groups)
+    assert list(dropped.loc[dropped["part"] == split.LEAK].index) == [0]
+    assert (dropped.loc[20:, "part"] == "test").all()
+    assert split.LEAK not in set(split.make_split(data, groups, drop_leaks=False)["part"])
+    table = audit.leak_table(data, groups)["number"]
+    assert table["train images with their group in test"] == 1
+    assert table["test images with their group in train"] == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(30, 120))
+def test_split_laws(seed, num_classes, num_images):
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(num_classes), np.arange(num_classes), rng.integers(0, num_classes, num_images)])
+    parts = np.array(["train"] * len(labels))
+    parts[: num_classes] = "test"
+    groups = rng.integers(0, num_images, len(labels))
+    try:
+        result = split.make_split(image_set(parts, labels), groups, seed=seed)
+    except ValueError as error:
+        assert "too few images" in str(error) or "usable training images" in str(error)
+        return
+    part, train = result["part"].to_numpy(), set(groups[result["part"] == "train"])
+    assert train.isdisjoint(groups[part == "validation"])
+    assert train.isdisjoint(groups[part == "test"])
+    assert (part[parts == "test"] == "test").all()
+    again = split.make_split(image_set(parts, labels), groups, seed=seed)
+    pd.testing.assert_frame_equal(result, again)
+
+
+def test_quick_size_keeps_the_imbalance():
+    data = image_set(["train"] * 1000 + ["test"] * 10, [0] * 750 + [1] * 250 + [0, 1] * 5)
+    result = split.make_split(data, np.arange(1010), max_train_images=200)
+    table = split.counts_table(result, ("A", "B"))
+    assert table.loc["A", "train"] + table.loc["A", "validation"] == 150
+    assert table.loc["B", "train"] + table.loc["B", "validation"] == 50
+    assert table.loc["all", "validation"] == 40
+    assert table.loc["all", split.UNUSED] == 800
+
+
+def test_too_few_images_is_a_sentence():
+    data = image_set(["train"] * 11 + ["test"] * 2, [0] * 10 + [1] + [0, 1])
+    with pytest.raises(ValueError, match="class B has 1 usable training images"):
+        split.make_split(data, np.arange(13))
+
+
+def test_split_survives_the_disk(folders, phantom_images):
+    result = split.make_split(phantom_images, np.arange(len(phantom_images.files)))
+    with pytest.raises(FileNotFoundError, match="run notebooks/1_before_gan.ipynb first"):
+        split.read_split(folders)
+    split.write_split(result, folders)
+    pd.testing.assert_frame_equal(split.read_split(folders), result, check_dtype=False)
+
+
+def test_class_names_that_look_like_numbers_stay_text(folders):
+    data = dataclasses.replace(image_set(["train"] * 20 + ["test"] * 2, [0, 1] * 11), source=Source("t", None, ("0", "1"), "1", False))
+    split.write_split(split.make_split(data, np.arange(22)), folders)
+    assert set(split.read_split(folders)["class"]) == {"0", "1"}
