@@ -67,7 +67,7 @@ def replacing(path):
     """Yield a temporary path beside `path` that takes its place when the block ends well: whole or absent, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The last suffix stays last: savers choose the format by it, and `.weights.h5` must end a Keras weights file.
+    # The suffix stays: savers choose the format by it.
     draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
     try:
         yield draft

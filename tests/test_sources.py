@@ -27,7 +27,9 @@ def test_defaults_are_those_of_the_study(phantom_folder):
 
 
 def test_any_names_and_any_number_of_classes(tmp_path):
-    data = make_folder(tmp_path / "höhe 1", {f"{part}/{name}": 3 + i for part in ("train", "test") for i, name in enumerate("dcba")})
+    data = make_folder(
+        tmp_path / "höhe 1", {f"{part}/{name}": 3 + i for part in ("train", "test") for i, name in enumerate("dcba")}
+    )
     source = sources.find_source(data)
     assert source.classes == ("a", "b", "c", "d")
     assert source.minority == "d"
@@ -53,7 +55,11 @@ def test_images_labels_and_files_belong_together(phantom_images, phantom_folder)
         ({"test/A": 2, "test/B": 2}, {}, "no folder 'train'"),
         ({"train/A": 2, "test/A": 2}, {}, "at least two classes"),
         ({"train/A": 0, "train/B": 2, "test/A": 1, "test/B": 1}, {}, "train/A holds no .jpg"),
-        ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,C"}, "CLASSES names C; train and test both hold A, B"),
+        (
+            {"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1},
+            {"classes": "A,C"},
+            "CLASSES names C; train and test both hold A, B",
+        ),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,A"}, "twice"),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"minority": "C"}, "MINORITY is 'C'; choose one of"),
     ],

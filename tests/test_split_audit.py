@@ -18,7 +18,9 @@ def image_set(parts, labels, images=None, digests=None):
     size = len(parts)
     labels = np.asarray(labels)
     names = tuple("ABCDEFGHIJ"[: labels.max() + 1])
-    files = np.array([f"{part}/{names[label]}/{index}.png" for index, (part, label) in enumerate(zip(parts, labels, strict=True))])
+    files = np.array(
+        [f"{part}/{names[label]}/{index}.png" for index, (part, label) in enumerate(zip(parts, labels, strict=True))]
+    )
     images = np.zeros((size, 8, 8, 1), np.uint8) if images is None else images
     digests = np.arange(size).astype(str) if digests is None else np.asarray(digests)
     return ImageSet(Source("test", None, names, names[-1], False), images, labels, np.asarray(parts), files, digests)
@@ -85,7 +87,7 @@ def test_split_laws(seed, num_classes, num_images):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(num_classes), np.arange(num_classes), rng.integers(0, num_classes, num_images)])
     parts = np.array(["train"] * len(labels))
-    parts[: num_classes] = "test"
+    parts[:num_classes] = "test"
     groups = rng.integers(0, num_images, len(labels))
     try:
         result = split.make_split(image_set(parts, labels), groups, seed=seed)
@@ -125,6 +127,8 @@ def test_split_survives_the_disk(folders, phantom_images):
 
 
 def test_class_names_that_look_like_numbers_stay_text(folders):
-    data = dataclasses.replace(image_set(["train"] * 20 + ["test"] * 2, [0, 1] * 11), source=Source("t", None, ("0", "1"), "1", False))
+    data = dataclasses.replace(
+        image_set(["train"] * 20 + ["test"] * 2, [0, 1] * 11), source=Source("t", None, ("0", "1"), "1", False)
+    )
     split.write_split(split.make_split(data, np.arange(22)), folders)
     assert set(split.read_split(folders)["class"]) == {"0", "1"}

@@ -87,7 +87,7 @@ def train_classifier(
         validation_data=(utils.to_unit(validation[0]), targets(validation[1], source.classes, source.minority)),
         validation_batch_size=BATCH_SIZE,
     )
-    model.load_weights(run.state.best_file)
+    run.state.load_best()
     return model, history
 
 

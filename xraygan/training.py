@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import keras
@@ -50,7 +49,7 @@ class RepeatingShuffle(keras.utils.PyDataset):
 class SavedState(keras.callbacks.Callback):
     """Writes weights, optimizer, random state and history after every epoch, each file whole or absent.
 
-    The epoch is part of the state's file name, so that one rename moves everything on at once; `best.weights.h5` and the
+    The epoch is part of the state's file name, so that one rename moves everything on at once; `best.npz` and the
     history are written before it and are made again if a crash falls between.
     """
 
@@ -59,7 +58,7 @@ class SavedState(keras.callbacks.Callback):
         Args:
             folder: where the state is kept.
             history_file: CSV with one row an epoch.
-            monitor: the logged value whose smallest epoch is kept as `best.weights.h5`, e.g. "val_loss"; None keeps none.
+            monitor: the logged value whose smallest epoch is kept as `best.npz`, e.g. "val_loss"; None keeps none.
         """
         super().__init__()
         self.folder, self.history_file, self.monitor = Path(folder), Path(history_file), monitor
@@ -69,14 +68,15 @@ class SavedState(keras.callbacks.Callback):
         """Load the newest state into a built and compiled `model`; returns the number of finished epochs (0 if none)."""
         states = self._states()
         finished = max(states, default=0)
+        self.set_model(model)  # `fit` does so too, but a finished training isn't fitted again
         if finished:
-            model.load_weights(states[finished])
+            _load_variables(states[finished], _everything(model))
             self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
         return finished
 
-    @property
-    def best_file(self):
-        return self.folder / "best.weights.h5"
+    def load_best(self):
+        """Give the model the weights of its best epoch."""
+        _load_variables(self.folder / "best.npz", self.model.weights)
 
     def best_epoch(self):
         """The epoch (from 1) with the smallest monitored value; ties go to the earlier."""
@@ -85,21 +85,32 @@ class SavedState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         if self.monitor and self.best_epoch() == epoch + 1:
-            self._save_weights(self.best_file)
+            _save_variables(self.folder / "best.npz", self.model.weights)
         with utils.replacing(self.history_file) as draft:
             pd.DataFrame(self.rows).to_csv(draft, index=False)
         outdated = self._states().values()
-        self._save_weights(self.folder / f"epoch_{epoch + 1:05d}.weights.h5")
+        _save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model))
         for file in outdated:
             file.unlink()
 
-    def _save_weights(self, file):
-        with utils.replacing(file) as draft:
-            self.model.save_weights(draft)
-
     def _states(self):
-        files = self.folder.glob("epoch_*.weights.h5")
-        return {int(re.fullmatch(r"epoch_(\d+)\.weights\.h5", file.name)[1]): file for file in files}
+        return {int(file.stem.removeprefix("epoch_")): file for file in self.folder.glob("epoch_*.npz")}
+
+
+def _everything(model):
+    """All a training has come to: weights, moving statistics, random state, optimizer moments. Keras' own files leave out the third."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _save_variables(file, variables):
+    with utils.replacing(file) as draft, draft.open("wb") as opened:
+        np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables])
+
+
+def _load_variables(file, variables):
+    with np.load(file, allow_pickle=False) as stored:
+        for index, variable in enumerate(variables):
+            variable.assign(stored[f"arr_{index}"])
 
 
 class EarlyStop(keras.callbacks.EarlyStopping):
