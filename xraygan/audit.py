@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 import utils
 
 HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
-NEAR_DISTANCE = 20  # bits of 256 within which two images count as one picture
+NEAR_DISTANCE = 34  # bits of 256 within which two images count as one picture: pairs of other pictures begin at about 40
 
 
 def perceptual_hashes(images):

@@ -1,6 +1,7 @@
 """Which images: one's own folder, the Kaggle set, or the phantom; all three are read the same way."""
 
 import hashlib
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,9 +133,10 @@ def list_images(folder):
     """
     if not folder.is_dir():
         raise ValueError(f"{_below_data(folder)} isn't there; the layout expected is {LAYOUT}.")
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
-    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
-    others = [entry.name for entry in entries if entry.suffix.lower() not in SUFFIXES]
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
+    images = [folder / name for name in names if name.lower().endswith(SUFFIXES)]
+    others = [name for name in names if not name.lower().endswith(SUFFIXES)]
     if others:
         named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         warnings.warn(f"{_below_data(folder)} holds {len(others)} files that aren't images ({named}); left out.", stacklevel=2)
