@@ -18,6 +18,9 @@ EXPECTED_COUNTS = {  # as the study found them in 2022
 MAX_UNPACKED_BYTES = 20 * 10**9  # the real set unpacks to about 2 GB
 MAX_COMPRESSION = 200  # JPEG hardly compresses; a bomb does
 SYMLINK = 0o120000
+# The kaggle package's own command, in its own process: importing the package authenticates and can exit, and it allows anonymous
+# downloads by the look of the command line, so the program's name must be its own before the import.
+KAGGLE_COMMAND = "import sys; sys.argv[0] = 'kaggle'; from kaggle.cli import main; sys.exit(main())"
 ACCOUNT_HELP = (
     "If Kaggle asks for an account: create a token at https://www.kaggle.com/settings (API, 'Generate New Token') and save it as "
     "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN; then run this again, it goes on where it stopped."
@@ -47,8 +50,7 @@ def download(folder):
 
 def _fetch_archive(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    # The package's import authenticates, can exit, and allows anonymous downloads by looking at the command line: so, its command.
-    command = [sys.executable, "-m", "kaggle", "datasets", "download", DATASET, "-p", str(folder)]
+    command = [sys.executable, "-c", KAGGLE_COMMAND, "datasets", "download", DATASET, "-p", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for chunk in iter(lambda: process.stdout.read1(4096), b""):  # as it comes: its progress bar has no line ends
             sys.stdout.write(chunk.decode(errors="replace"))
