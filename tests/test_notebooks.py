@@ -1,0 +1,248 @@
+"""The product itself: the notebooks as committed, run small from top to bottom, and in the wrong order."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+from PIL import Image
+
+import utils
+from xraygan import classifier, fakes, statistics
+
+NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
+TINY_PROFILE = """
+max_train_images: 100
+classifier_epochs: 3
+classifier_updates: 0
+classifier_patience: 3
+gan_epochs: 3
+gan_sample_every: 2
+num_fakes: 20
+"""
+
+
+def committed(name):
+    return nbformat.read(utils.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def study(store, *arguments):
+    """Run notebooks/run.py as `make study` does, writing below `store`."""
+    environment = os.environ | {"XRAYGAN_STORE": str(store)}
+    command = [sys.executable, "notebooks/run.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=utils.ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def tiny_profile(tmp_path_factory):
+    path = tmp_path_factory.mktemp("profile") / "tiny.yaml"
+    path.write_text(TINY_PROFILE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, phantom_folder, tiny_profile):
+    """The store of a whole small study of three classes on the phantom, and what it printed."""
+    store = tmp_path_factory.mktemp("study")
+    done = study(store, "--data", phantom_folder, "--profile", tiny_profile, "--classes", "NORMAL,COVID19,PNEUMONIA")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return store, done.stdout
+
+
+def test_every_promised_file_is_there(finished):
+    store, _ = finished
+    run = "phantom-tiny"
+    results, models, images = store / "results" / run, store / "models" / run, store / "images" / run
+    record = json.loads((results / "record.json").read_text())
+    assert record["is_phantom"] is True
+    assert record["classes"] == ["NORMAL", "COVID19", "PNEUMONIA"]
+    assert record["minority"] == "COVID19"
+    assert record["profile"]["num_fakes"] == 20
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(record["machine"]["packages"])
+    assert record["machine"]["precision"] in ("float32", "mixed_bfloat16")
+    assert set(record["parts"]) == {"before_gan", "gan", "after_gan"}
+    assert all(part["seconds"] > 0 and part["peak_memory_gb"] > 0.1 for part in record["parts"].values())
+
+    split = pd.read_csv(results / "split.csv")
+    assert split.columns.tolist() == ["file", "class", "part", "group"]
+    assert (split.loc[split["file"].str.startswith("test/"), "part"] == "test").all()
+    test_files = split.loc[split["part"] == "test", "file"].tolist()
+
+    metrics = {}
+    for arm in ("before_gan", "after_gan"):
+        history = pd.read_csv(results / arm / "history.csv")
+        assert history.columns.tolist() == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+        assert history["epoch"].tolist() == [1, 2, 3]
+        predictions = pd.read_csv(results / arm / "predictions.csv")
+        assert predictions["file"].tolist() == test_files
+        metrics[arm] = json.loads((results / arm / "metrics.json").read_text())
+        assert metrics[arm] == statistics.compute_metrics(predictions, ("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
+        model = classifier.load_model(models / f"{arm}.keras")
+        assert model.output_shape == (None, 3)
+    table = statistics.before_after_table(metrics["before_gan"], metrics["after_gan"])
+    pd.testing.assert_frame_equal(pd.read_csv(results / "before_after.csv"), table, check_dtype=False)
+
+    assert [path.name for path in sorted((images / "gan").glob("epoch_*.png"))] == [
+        f"epoch_{epoch:04d}.png" for epoch in (1, 2, 3)
+    ]
+    with Image.open(images / "gan" / "timelapse.gif") as film:
+        assert film.n_frames == 3
+    assert len(pd.read_csv(results / "gan" / "history.csv")) == 3
+    fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run)
+    assert len(fake_images) == 20
+    generator = classifier.load_model(models / "dcgan_generator.keras")
+    assert set(manifest["generator"]) == {fakes.weights_hash(generator)}
+    again = fakes.draw(generator, fakes.fake_noise(manifest["seed"], 100))
+    assert np.abs(again.astype(int) - fake_images).max() <= 1
+    leftovers = [path for path in store.rglob("*") if "draft" in path.name or path.suffix in (".pkl", ".pickle", ".joblib")]
+    assert not leftovers
+
+
+def test_study_ends_with_the_table_and_says_where_things_are(finished):
+    store, printed = finished
+    assert "this run is on the phantom" in printed
+    assert re.search(r"balanced accuracy +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3}", printed)
+    assert "training the GAN: 100%" in printed, "no progress was shown"
+    folder = store / "results" / "phantom-tiny" / "notebooks"
+    for name in NOTEBOOKS:
+        assert (folder / f"{name}.ipynb").exists()
+        assert "<html" in (folder / f"{name}.html").read_text()[:500]
+    assert "notebooks, as pages" in printed
+
+
+def test_running_again_trains_nothing_and_changes_nothing(finished, phantom_folder, tiny_profile):
+    store, _ = finished
+    results = store / "results" / "phantom-tiny"
+    before = {path: path.read_bytes() for path in results.rglob("*.csv")}
+    done = study(store, "--data", phantom_folder, "--profile", tiny_profile, "--classes", "NORMAL,COVID19,PNEUMONIA")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training" not in re.sub(r"training images.*", "", done.stdout), "trained again"
+    assert {path: path.read_bytes() for path in results.rglob("*.csv")} == before
+
+
+def test_two_runs_with_one_seed_predict_the_same(finished, phantom_folder, tiny_profile):
+    store, _ = finished
+    classes = ("--classes", "NORMAL,COVID19,PNEUMONIA")
+    done = study(
+        store, "--data", phantom_folder, "--profile", tiny_profile, "--run", "again", "--only", "1_before_gan", *classes
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (store / "results" / run / "before_gan" / "predictions.csv" for run in ("phantom-tiny", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, tiny_profile):
+    done = study(tmp_path, "--data", phantom_folder, "--profile", tiny_profile, "--only", name)
+    assert done.returncode != 0
+    assert f"{name} stopped: " in done.stderr
+    assert "run notebooks/1_before_gan.ipynb first" in done.stderr or "run the notebooks in their order" in done.stderr
+
+
+def test_changed_data_are_noticed(tmp_path, phantom_folder, tiny_profile):
+    import shutil
+
+    data = shutil.copytree(phantom_folder, tmp_path / "data-copy")
+    assert study(tmp_path, "--data", data, "--profile", tiny_profile, "--only", "1_before_gan").returncode == 0
+    utils.save_png(np.zeros((128, 128), np.uint8), data / "train" / "NORMAL" / "phantom_0000.png")
+    done = study(tmp_path, "--data", data, "--profile", tiny_profile, "--only", "2_gan_training")
+    assert "DATA isn't what notebook 1 saw" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "nowhere"), "DATA is 'nowhere', and there is no such folder"),
+        (("--profile", "enormous"), "PROFILE is 'enormous'; choose one of full, quick, study"),
+        (("--run", "../up"), "RUN is '../up'"),
+        (("--minority", "FLU"), "MINORITY is 'FLU'; choose one of"),
+    ],
+)
+def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom_folder):
+    data = () if "--data" in arguments else ("--data", phantom_folder)
+    done = study(tmp_path, *data, *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", ["gan_epochs: 0", "gan_epochs: -3", "gan_epochs: many", "gan_epochs: 1.5", "gan_epocs: 5"])
+def test_wrong_profiles_are_one_sentence(line, tmp_path, phantom_folder):
+    path = tmp_path / "mine.yaml"
+    path.write_text(TINY_PROFILE.replace("gan_epochs: 3", line))
+    done = study(tmp_path, "--data", phantom_folder, "--profile", path)
+    assert done.returncode == 1
+    assert re.search(r"gan_epochs in profile mine.yaml is|must have exactly the keys", done.stderr)
+
+
+def test_real_images_run_small(real_data, tmp_path, tiny_profile):
+    done = study(tmp_path, "--data", real_data, "--profile", tiny_profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "phantom" not in done.stdout
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_runs_with_no_argument_from_any_folder(name, finished, tmp_path, monkeypatch):
+    """As in Jupyter started elsewhere: the notebook finds the project by XRAYGAN_HOME or the server's session name."""
+    store, _ = finished
+    monkeypatch.setenv("XRAYGAN_STORE", str(store))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(utils.ROOT / "notebooks" / f"{name}.ipynb"))
+    setup = committed(name)
+    setup.cells = setup.cells[: 1 + next(i for i, cell in enumerate(setup.cells) if "import utils" in cell.source)]
+    nbformat.write(setup, tmp_path / "in.ipynb")
+    papermill.execute_notebook(
+        tmp_path / "in.ipynb", tmp_path / "out.ipynb", cwd=tmp_path, kernel_name="python3", progress_bar=False
+    )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_committed_notebook_is_executed_clean_and_honest(name):
+    notebook = committed(name)
+    cells = code_cells(notebook)
+    assert len(cells) <= 30
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"], "warning noise"
+    text = json.dumps(notebook)
+    assert not re.search(r"/home/|/root/|/tmp/|/work/|/Users/|C:\\\\", text)
+    assert "not patients" in text, "a phantom's outputs must say so"
+    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(parameters) == 1
+    for line in parameters[0].source.splitlines():
+        assert re.fullmatch(r'[A-Z_]+ = ("[^"]*"|\d+)  # .+', line), line
+    assert not re.search(r"^\s*(class|def) ", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    unexplained = [i for i, kind in enumerate(kinds) if kind == "code" and kinds[i - 1] == "code"]
+    assert len(unexplained) <= 1, "a code cell has no sentence before it"  # the imports follow the setup
+
+
+def test_the_setup_cell_is_the_same_in_all_notebooks():
+    assert len({code_cells(committed(name))[0].source for name in NOTEBOOKS}) == 1
+
+
+def test_no_number_is_typed_into_a_closing_text():
+    for name in NOTEBOOKS:
+        cells = committed(name).cells
+        start = next(index for index, cell in enumerate(cells) if cell.source.startswith("## What we found"))
+        prose = " ".join(cell.source for cell in cells[start:] if cell.cell_type == "markdown")
+        assert not re.search(r"\d", re.sub(r"`[^`]*`|[Nn]otebook \d", "", prose)), name
+
+
+def test_no_pickle_and_no_lambda_layer_in_the_code():
+    for path in [*Path(utils.ROOT / "xraygan").glob("*.py"), utils.ROOT / "utils.py"]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"import (pickle|dill|cloudpickle)|joblib\.(dump|load)|layers\.Lambda|allow_pickle=True", text), (
+            path
+        )
