@@ -275,4 +275,4 @@ def set_seed(seed):
 
 def progress(iterable=None, **arguments):
     """A tqdm bar on standard output: in Jupyter a plain line, and the same in a terminal that runs the notebook."""
-    return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=100, **arguments)
+    return tqdm(iterable, file=sys.stdout, mininterval=1, bar_format="{l_bar}{bar:24}{r_bar}", **arguments)

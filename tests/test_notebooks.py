@@ -194,7 +194,7 @@ def test_real_images_run_small(real_data, tmp_path, tiny_profile):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs_with_no_argument_from_any_folder(name, finished, tmp_path, monkeypatch):
-    """As in Jupyter started elsewhere: the notebook finds the project by XRAYGAN_HOME or the server's session name."""
+    """As in Jupyter started elsewhere: the notebook finds the project by the server's session name."""
     store, _ = finished
     monkeypatch.setenv("XRAYGAN_STORE", str(store))
     monkeypatch.setenv("JPY_SESSION_NAME", str(utils.ROOT / "notebooks" / f"{name}.ipynb"))

@@ -1,8 +1,11 @@
 """Every figure of the notebooks: two widths, one colour an arm, readable in grey."""
 
+import base64
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from PIL import Image
 from sklearn import metrics as sk
 
@@ -156,7 +159,7 @@ def metric_changes(table, title):
     return figure
 
 
-def write_timelapse(grid_files, path, seconds=8, max_frames=40, width=640):
+def write_timelapse(grid_files, path, seconds=8, max_frames=24, width=480):
     """Join sample grids (PNG files, oldest first) into a GIF of about `seconds`; the last frame is held."""
     chosen = [grid_files[index] for index in sorted(set(np.linspace(0, len(grid_files) - 1, max_frames).round().astype(int)))]
     frames = []
@@ -173,6 +176,12 @@ def write_timelapse(grid_files, path, seconds=8, max_frames=40, width=640):
             duration=[duration] * (len(frames) - 1) + [2000],
             loop=0,
         )
+
+
+def film(path):
+    """A GIF to display in a notebook; as HTML, since the pages made from notebooks show no other moving picture."""
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return HTML(f'<img alt="sample grids by epoch" src="data:image/gif;base64,{encoded}">')
 
 
 def real_beside_fake(real, fake, title):

@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 
 import utils
-from xraygan import record, statistics
+from xraygan import findings, record, statistics
 
 PUBLISHED = utils.ROOT / "results" / "published"
 FIGURES = utils.ROOT / "images" / "readme"
@@ -54,14 +54,12 @@ def phantom_blocks(folder):
     """The README's generated passages, {name: Markdown}, from one published run on the phantom."""
     notes = record.read_json(folder / "record.json")
     table = pd.read_csv(folder / "before_after.csv")
-    before = record.read_json(folder / "before_gan" / "metrics.json")
-    comparison = record.read_json(folder / "mcnemar.json")
     seconds = sum(part["seconds"] for part in notes["parts"].values())
     memory = max(part["peak_memory_gb"] for part in notes["parts"].values())
     machine = notes["machine"]
     finding = (
         "**No real study is published yet. On the phantom (drawings, evidence of nothing in medicine):** "
-        + statistics.one_run_sentence(comparison, before["test_images"])
+        + findings.one_run_sentence(record.read_json(folder / "mcnemar.json"))
     )
     hardware = (
         f"Measured for the quick phantom run on {machine['cores']} cores ({machine['device']}, {machine['precision']}): "

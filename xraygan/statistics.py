@@ -114,7 +114,8 @@ def exact_mcnemar(before, after):
         before, after: prediction tables of the same files in the same order.
 
     Returns:
-        dict: `mended` (wrong before, right after), `broken` (right before, wrong after), `p_value` (1 where none changed).
+        dict: `mended` (wrong before, right after), `broken` (right before, wrong after), `test_images`, and `p_value` (1 where none
+        changed).
 
     Raises:
         ValueError: the tables are of different files.
@@ -125,17 +126,4 @@ def exact_mcnemar(before, after):
     right_after = (after["label"] == after["prediction"]).to_numpy()
     mended, broken = int((~right_before & right_after).sum()), int((right_before & ~right_after).sum())
     p_value = float(binomtest(mended, mended + broken).pvalue) if mended + broken else 1.0
-    return {"mended": mended, "broken": broken, "p_value": p_value}
-
-
-def one_run_sentence(comparison, num_images):
-    """What one model before and one after allow to say, and what they don't."""
-    mended, broken, p_value = comparison["mended"], comparison["broken"], comparison["p_value"]
-    counts = f"Of {num_images} test images the fakes mended {mended} and broke {broken} (exact McNemar p = {p_value:.2f})."
-    if p_value >= 0.05:
-        return counts + " One run of each can't tell that from chance, and makes no claim about the method either way."
-    direction = "better" if mended > broken else "worse"
-    return (
-        counts
-        + f" These two models differ, the one with fakes is {direction}; one run of each still makes no claim about the method."
-    )
+    return {"mended": mended, "broken": broken, "test_images": len(before), "p_value": p_value}
