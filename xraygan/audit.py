@@ -1,5 +1,7 @@
 """Leaks: which images are copies or near-copies of each other, and which stand on both sides of the split."""
 
+from pathlib import Path
+
 import imagehash
 import numpy as np
 import pandas as pd
@@ -51,7 +53,7 @@ def read_groups(path, files):
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images.
     """
-    path = next((option for option in (utils.Path(path), utils.ROOT / path) if option.is_file()), None)
+    path = next((option for option in (Path(path).expanduser(), utils.ROOT / path) if option.is_file()), None)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
     table = pd.read_csv(path, dtype=str)

@@ -101,7 +101,7 @@ def predict(model, images):
 
 def predictions_table(files, labels, outputs, source):
     """Per-image predictions: file, label, prediction, probability (of the minority class), and one column a class if more than two."""
-    names = np.array(source.classes)
+    names, outputs = np.array(source.classes), outputs.astype(np.float64)  # what a CSV gives back exactly
     minority = source.classes.index(source.minority)
     if len(names) == 2:
         positive = outputs[:, 0]
