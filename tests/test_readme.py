@@ -12,7 +12,7 @@ TEXT = (utils.ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_generated_passage_is_what_the_published_files_give():
-    assert readme.fill(TEXT, readme.phantom_blocks(readme.PUBLISHED / readme.PHANTOM_RUN)) == TEXT
+    assert readme.fill(TEXT, readme.passages()) == TEXT
 
 
 def test_missing_marks_are_an_error():
@@ -35,4 +35,4 @@ def test_the_first_screen_has_the_finding_and_both_commands():
 def test_only_a_phantom_can_be_published(folders):
     (folders.results / "record.json").write_text(json.dumps({"is_phantom": False}))
     with pytest.raises(ValueError, match="isn't on the phantom"):
-        readme.publish_phantom(folders)
+        readme.publish_figures(folders)

@@ -113,22 +113,3 @@ def predictions_table(files, labels, outputs, source):
         extra = {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
     columns = {"file": files, "label": names[labels], "prediction": names[predicted], "probability": positive} | extra
     return pd.DataFrame(columns)
-
-
-def save_model(model, path):
-    """Save in the native Keras format, whole or not at all."""
-    with utils.replacing(path) as draft:
-        model.save(draft)
-
-
-def load_model(path):
-    """The saved CNN.
-
-    Raises:
-        FileNotFoundError: notebook 1 or 3 hasn't written it yet.
-    """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same DATA, PROFILE and RUN."
-        )
-    return keras.models.load_model(path, compile=False, safe_mode=True)

@@ -55,18 +55,22 @@ def build_discriminator(recipe_name):
 
 
 def _dcgan_generator(latent_dim):
-    weights = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.02), "use_bias": False}  # Radford et al. 2015
     noise = keras.Input((latent_dim,))
-    x = layers.Dense(4 * 4 * 256, **weights)(noise)
+    x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=_small_weights())(noise)
     x = layers.Reshape((4, 4, 256))(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (256, 128, 64, 32):  # 8, 16, 32, 64 pixels; kernel 4 is a multiple of stride 2: no checkerboard
-        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **weights)(x)
+        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=_small_weights())(
+            x
+        )
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
-    image = layers.Conv2DTranspose(
-        1, 4, strides=2, padding="same", activation="tanh", kernel_initializer=weights["kernel_initializer"], dtype="float32"
-    )(x)
-    return keras.Model(noise, image, name="generator")
+    x = layers.Conv2DTranspose(1, 4, strides=2, padding="same", kernel_initializer=_small_weights(), dtype="float32")(x)
+    return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
+
+
+def _small_weights():
+    """Radford et al. 2015; a new one for each layer, since an initializer used twice gives the same numbers twice."""
+    return keras.initializers.RandomNormal(stddev=0.02)
 
 
 def _dcgan_discriminator():
@@ -222,9 +226,3 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, desc
         ],
     )
     return gan, history
-
-
-def save_generator(generator, path):
-    """Save in the native Keras format, whole or not at all."""
-    with utils.replacing(path) as draft:
-        generator.save(draft)

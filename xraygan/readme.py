@@ -13,70 +13,104 @@ from xraygan import findings, record, statistics
 
 PUBLISHED = utils.ROOT / "results" / "published"
 FIGURES = utils.ROOT / "images" / "readme"
-PHANTOM_RUN = "phantom-quick"
-PUBLISHED_FILES = (
+PHANTOM_RUN, BASELINE_RUN = "phantom-quick", "chest_xray-full"
+NUMBERS = (
     "record.json",
     "before_after.csv",
     "mcnemar.json",
-    "split.csv",
-    "before_gan/metrics.json",
-    "after_gan/metrics.json",
+    "*_gan/metrics.json",
+    "*_gan/history.csv",
+    "*_gan/predictions.csv",
 )
 
 
 def main():
-    folders = utils.run_folders(PHANTOM_RUN, utils.ROOT)
-    publish_phantom(folders)
+    for run in (PHANTOM_RUN, BASELINE_RUN):
+        publish_numbers(utils.run_folders(run, utils.ROOT))
+    publish_figures(utils.run_folders(PHANTOM_RUN, utils.ROOT))
     path = utils.ROOT / "README.md"
-    text = fill(path.read_text(encoding="utf-8"), phantom_blocks(PUBLISHED / PHANTOM_RUN))
+    text = fill(path.read_text(encoding="utf-8"), passages())
     with utils.replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
-def publish_phantom(folders):
-    """Copy the phantom run's tables and two of its figures to where they're committed.
+def publish_numbers(folders):
+    """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is."""
+    for source in (path for pattern in NUMBERS for path in folders.results.glob(pattern)):
+        target = PUBLISHED / folders.run / source.relative_to(folders.results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def publish_figures(folders):
+    """Copy two figures of a run on the phantom to where the README shows them.
 
     Raises:
         ValueError: the run isn't on the phantom; real images have no place in the repository.
     """
     if not record.read_record(folders)["is_phantom"]:
         raise ValueError(f"run {folders.run} isn't on the phantom; its pictures must not be published.")
-    for name in PUBLISHED_FILES:
-        target = PUBLISHED / folders.run / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folders.results / name, target)
     FIGURES.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folders.images / "real_beside_fake.png", FIGURES / "phantom_and_fakes.png")
     shutil.copyfile(folders.images / "gan" / "timelapse.gif", FIGURES / "phantom_timelapse.gif")
 
 
-def phantom_blocks(folder):
-    """The README's generated passages, {name: Markdown}, from one published run on the phantom."""
+def passages():
+    """The README's generated passages, {name: Markdown}, from the published files."""
+    phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
+    return {
+        "finding": finding(phantom),
+        "table": _markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv"))),
+        "hardware": hardware(phantom),
+        "baseline": baseline_on_real_images(baseline),
+    }
+
+
+def finding(folder):
+    """The first sentence: until the real study is published, the phantom's, marked as such."""
+    return (
+        "**No comparison on real images is published yet. On the phantom (drawings, evidence of nothing in medicine):** "
+        + findings.one_run_sentence(record.read_json(folder / "mcnemar.json"))
+    )
+
+
+def hardware(folder):
+    """What the run took, and on what."""
     notes = record.read_json(folder / "record.json")
-    table = pd.read_csv(folder / "before_after.csv")
     seconds = sum(part["seconds"] for part in notes["parts"].values())
     memory = max(part["peak_memory_gb"] for part in notes["parts"].values())
     machine = notes["machine"]
-    finding = (
-        "**No real study is published yet. On the phantom (drawings, evidence of nothing in medicine):** "
-        + findings.one_run_sentence(record.read_json(folder / "mcnemar.json"))
-    )
-    hardware = (
-        f"Measured for the quick phantom run on {machine['cores']} cores ({machine['device']}, {machine['precision']}): "
+    return (
+        f"Measured for this run on {machine['cores']} cores ({machine['device']}, {machine['precision']}): "
         f"{seconds / 60:.1f} minutes of training, at most {memory:.1f} GB of memory."
     )
-    return {"finding": finding, "table": _markdown_table(statistics.readable(table)), "hardware": hardware}
 
 
-def fill(text, blocks):
-    """Replace what stands between each block's two marks.
+def baseline_on_real_images(folder):
+    """What notebook 1 found on the real set at the original study's size."""
+    notes, metrics = record.read_json(folder / "record.json"), record.read_json(folder / "before_gan" / "metrics.json")
+    cost, leaks = notes["parts"]["before_gan"], notes["data"]["leaks"]
+    return (
+        "The baseline alone, at the original study's settings (`PROFILE=full`), on a reconstruction of its images: "
+        f"{metrics['errors']} errors on {metrics['test_images']} test images, accuracy {metrics['accuracy']:.4f}, balanced accuracy "
+        f"{metrics['balanced_accuracy']:.4f}, sensitivity for {notes['minority']} {metrics['sensitivity']:.4f}; one seed, "
+        f"{cost['seconds'] / 60:.0f} minutes, {cost['peak_memory_gb']:.1f} GB. "
+        f"{leaks['train images with their group in test']} near-copies of test images were left out of training. Two flaws of the data remain: "
+        "a patient can stand in train and in test, and each class comes from other hospitals."
+    )
+
+
+def fill(text, contents):
+    """Replace what stands between each passage's two marks.
 
     Raises:
-        ValueError: a block's marks aren't there.
+        ValueError: a passage's marks aren't there.
     """
-    for name, content in blocks.items():
-        pattern = rf"(<!-- begin {name} -->\n).*?(\n<!-- end {name} -->)"
-        text, replaced = re.subn(pattern, lambda match, content=content: match[1] + content + match[2], text, flags=re.DOTALL)
+    for name, content in contents.items():
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text, replaced = re.subn(
+            pattern, lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL
+        )
         if replaced != 1:
             raise ValueError(f"README.md has {replaced} passages marked {name!r}; expected one.")
     return text
