@@ -60,10 +60,10 @@ def _dcgan_generator(latent_dim):
     x = layers.Reshape((4, 4, 256))(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (256, 128, 64, 32):  # 8, 16, 32, 64 pixels; kernel 4 is a multiple of stride 2: no checkerboard
-        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=_small_weights())(
-            x
+        doubled = layers.Conv2DTranspose(
+            filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=_small_weights()
         )
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(doubled(x)))
     x = layers.Conv2DTranspose(1, 4, strides=2, padding="same", kernel_initializer=_small_weights(), dtype="float32")(x)
     return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
 
