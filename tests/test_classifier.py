@@ -102,6 +102,15 @@ def test_other_parameters_are_refused(phantom_images, tmp_path):
         training.ResumableTraining(None, tmp_path / "run", tmp_path / "run.csv", _stored(tmp_path) | {"seed": 2})
 
 
+def test_fewer_epochs_than_done_and_a_lost_history_are_sentences(phantom_images, tmp_path):
+    train(phantom_images, tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="was trained for 2 epochs, and 1 are asked for: choose another name with RUN"):
+        train(phantom_images, tmp_path, epochs=1)
+    (tmp_path / "run.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="run.csv is gone, and run needs it to go on; delete that folder"):
+        train(phantom_images, tmp_path, epochs=2)
+
+
 def _stored(tmp_path):
     return pd.read_json(tmp_path / "run" / "parameters.json", typ="series").to_dict()
 

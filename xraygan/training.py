@@ -70,6 +70,11 @@ class SavedState(keras.callbacks.Callback):
         finished = max(states, default=0)
         self.set_model(model)  # `fit` does so too, but a finished training isn't fitted again
         if finished:
+            if not self.history_file.exists():
+                shown = utils.display_path(self.history_file), utils.display_path(self.folder)
+                raise FileNotFoundError(
+                    f"{shown[0]} is gone, and {shown[1]} needs it to go on; delete that folder to train again."
+                )
             _load_variables(states[finished], _everything(model))
             self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
         return finished
@@ -178,8 +183,16 @@ class ResumableTraining:
 
         Returns:
             the history, a row an epoch.
+
+        Raises:
+            ValueError: more epochs are done than are asked for.
         """
         finished = self.state.restore(self.model)
+        if finished > num_epochs:
+            raise ValueError(
+                f"{utils.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "
+                "choose another name with RUN, or delete that folder to train again."
+            )
         if finished < num_epochs and not self._stopped_early():
             watchers = [self.state, ProgressBar(description, num_epochs, finished)]
             if self.patience:
