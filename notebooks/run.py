@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,18 +80,21 @@ def execute(name, parameters, folder, source):
     if name != NOTEBOOKS[0]:
         parameters = {key: parameters[key] for key in SHARED_PARAMETERS}
     try:
-        papermill.execute_notebook(
-            ROOT / "notebooks" / f"{name}.ipynb",
-            output,
-            parameters={key: value for key, value in parameters.items() if value},
-            kernel_name="python3",
-            cwd=ROOT / "notebooks",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            config=Config(KernelManager={"transport": "ipc"}),  # a kernel on a TCP port would warn that others can listen
-            coalesce_streams=True,  # a progress bar's hundred states become its last
-        )
+        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets:
+            papermill.execute_notebook(
+                ROOT / "notebooks" / f"{name}.ipynb",
+                output,
+                parameters={key: value for key, value in parameters.items() if value},
+                kernel_name="python3",
+                cwd=ROOT / "notebooks",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                config=Config(
+                    KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}
+                ),  # on a TCP port others could listen
+                coalesce_streams=True,  # a progress bar's hundred states become its last
+            )
     except PapermillExecutionError as error:
         sys.exit(
             f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {utils.display_path(output)}"

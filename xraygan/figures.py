@@ -159,7 +159,7 @@ def metric_changes(table, title):
     return figure
 
 
-def write_timelapse(grid_files, path, seconds=8, max_frames=24, width=480):
+def write_timelapse(grid_files, path, seconds=8, max_frames=20, width=416):
     """Join sample grids (PNG files, oldest first) into a GIF of about `seconds`; the last frame is held."""
     chosen = [grid_files[index] for index in sorted(set(np.linspace(0, len(grid_files) - 1, max_frames).round().astype(int)))]
     frames = []

@@ -27,8 +27,15 @@ def read_json(path):
 
 
 def start_record(folders, **content):
-    """Write `results/RUN/record.json` before any training; later parts are added by `measured`."""
-    write_json(folders.results / "record.json", content | {"parts": {}})
+    """Write `results/RUN/record.json` before any training; `measured` adds what each part took.
+
+    What an earlier call of the same run took is kept, so that a training in several goes is counted whole.
+    """
+    path = folders.results / "record.json"
+    content = json.loads(json.dumps(content))  # as it will be read back
+    earlier = read_json(path) if path.exists() else {}
+    parts = earlier.pop("parts", {})
+    write_json(path, content | {"parts": parts if earlier == content else {}})
 
 
 def read_record(folders):
@@ -54,12 +61,15 @@ def require_same_data(record, image_set):
 
 @contextlib.contextmanager
 def measured(folders, part):
-    """Add the seconds of the block and the process's peak memory so far to the record, under `part`."""
+    """Add the seconds of the block and the process's peak memory so far to the record's `part`, also when the block is cut off."""
     start = time.perf_counter()
-    yield
-    record = read_record(folders)
-    record["parts"][part] = {
-        "seconds": round(time.perf_counter() - start, 1),
-        "peak_memory_gb": round(backend.peak_memory_gb(), 2),
-    }
-    write_json(folders.results / "record.json", record)
+    try:
+        yield
+    finally:
+        record = read_record(folders)
+        earlier = record["parts"].get(part, {"seconds": 0, "peak_memory_gb": 0})
+        record["parts"][part] = {
+            "seconds": round(earlier["seconds"] + time.perf_counter() - start, 1),
+            "peak_memory_gb": max(earlier["peak_memory_gb"], round(backend.peak_memory_gb(), 2)),
+        }
+        write_json(folders.results / "record.json", record)

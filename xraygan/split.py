@@ -11,7 +11,7 @@ import utils
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 
 
-def make_split(image_set, groups, validation_share=0.2, max_train_images=None, drop_leaks=True, seed=0):
+def make_split(image_set, groups, validation_share=0.2, max_train_images=None, on_leak="drop", seed=0):
     """Assign every image to a part.
 
     Args:
@@ -19,18 +19,20 @@ def make_split(image_set, groups, validation_share=0.2, max_train_images=None, d
         groups: `int (N,)`; images of one group (duplicates, one patient) never stand on both sides of train/validation.
         validation_share: share of the training images kept for validation, real images only.
         max_train_images: keep at most this many of the train folder, class by class in proportion; None keeps all.
-        drop_leaks: leave out training images whose group also stands in test.
+        on_leak: "drop" leaves out training images whose group also stands in test, "report" keeps them.
         seed: of the choice.
 
     Returns:
         DataFrame with columns file, class, part ("train", "validation", "test", "leak" or "unused") and group.
 
     Raises:
-        ValueError: a class has too few images to stand in both train and validation.
+        ValueError: a class has too few images to stand in both train and validation, or `on_leak` is neither word.
     """
+    if on_leak not in ("drop", "report"):
+        raise ValueError(f"ON_LEAK is {on_leak!r}; choose 'drop' or 'report'.")
     rng = np.random.default_rng(seed)
     part = image_set.parts.astype(object)
-    if drop_leaks:
+    if on_leak == "drop":
         part[(part == "train") & np.isin(groups, groups[part == "test"])] = LEAK
     if max_train_images:
         part[_surplus(part, image_set.labels, max_train_images, rng)] = UNUSED
