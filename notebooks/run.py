@@ -38,7 +38,7 @@ def main():
     except (ValueError, RuntimeError) as error:
         sys.exit(str(error))
     parameters = {
-        "DATA": options.data,
+        "DATA": from_root(options.data, source),
         "PROFILE": options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
@@ -53,6 +53,11 @@ def main():
         if options.refresh:
             nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
     summarise(folders)
+
+
+def from_root(data, source):
+    """DATA as the notebooks, which run in their own folder, find it: relative to the project, so that no machine's path is kept."""
+    return data if data in ("", "kaggle", "phantom") else Path(os.path.relpath(source.root, ROOT)).as_posix()
 
 
 def parse_arguments():
