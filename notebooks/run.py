@@ -38,12 +38,12 @@ def main():
     except (ValueError, RuntimeError) as error:
         sys.exit(str(error))
     parameters = {
-        "DATA": from_root(options.data, source),
+        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_root(source.root),
         "PROFILE": options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
         "MINORITY": options.minority,
-        "GROUPS": options.groups,
+        "GROUPS": options.groups and from_root(options.groups),
     }
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
@@ -55,9 +55,9 @@ def main():
     summarise(folders)
 
 
-def from_root(data, source):
-    """DATA as the notebooks, which run in their own folder, find it: relative to the project, so that no machine's path is kept."""
-    return data if data in ("", "kaggle", "phantom") else Path(os.path.relpath(source.root, ROOT)).as_posix()
+def from_root(path):
+    """A path as the notebooks, which run in their own folder, find it: relative to the project, so that no machine's path is kept."""
+    return Path(os.path.relpath(path, ROOT)).as_posix()
 
 
 def parse_arguments():

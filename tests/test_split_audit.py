@@ -59,6 +59,8 @@ def test_group_file(tmp_path):
     pd.DataFrame({"file": files[[0, 2]], "group": ["p1", "p1"]}).to_csv(path, index=False)
     groups = audit.read_groups(path, files)
     assert groups[0] == groups[2] != groups[1]
+    pd.DataFrame({"file": files, "group": ["p1", None, None]}).to_csv(path, index=False)
+    assert len(set(audit.read_groups(path, files))) == 3, "images without a group were joined"
     with pytest.raises(ValueError, match="GROUPS names a file that isn't there"):
         audit.read_groups(tmp_path / "none.csv", files)
     with pytest.raises(ValueError, match="names none of the images"):

@@ -60,10 +60,11 @@ def read_groups(path, files):
     missing = {"file", "group"} - set(table.columns)
     if missing:
         raise ValueError(f"GROUPS has no column {' and '.join(sorted(missing))}; its columns are {', '.join(table.columns)}.")
+    table = table.dropna(subset=["file", "group"])  # an image without a known group is a group of its own
     group_of = dict(zip(table["file"], table["group"], strict=True))
     if not set(files) & set(group_of):
         raise ValueError(
-            f"GROUPS names none of the images; its first file is {table['file'].iloc[0]!r}, an image is {files[0]!r}."
+            f"GROUPS names none of the images; its first file is {next(iter(group_of), None)!r}, an image is {files[0]!r}."
         )
     return np.array([f"group {group_of[file]}" if file in group_of else f"file {file}" for file in files])
 
