@@ -1,6 +1,7 @@
 # make study   three notebooks, top to bottom (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… GROUPS=…)
 # make data    download the Kaggle set          make test    everything that is promised, checked
-# make lint    style of code and notebooks      make lock    pin requirements.txt and all below it again
+# make bench   speed against references, in tables  make lint   style of code and notebooks
+# make lock    pin requirements.txt and all below it again
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ CLASSES ?=
 MINORITY ?=
 GROUPS ?=
 
-.PHONY: study data test lint refresh lock
+.PHONY: study data test bench lint refresh lock
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -24,6 +25,10 @@ data: $(VENV)/installed
 
 test: $(VENV)/installed
 	@$(RUN_IN) -m pytest
+
+bench: $(VENV)/installed
+	@$(RUN_IN) -m benchmarks.steps
+	@$(RUN_IN) -m benchmarks.pipeline
 
 lint: $(VENV)/installed
 	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check .

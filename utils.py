@@ -76,6 +76,25 @@ def replacing(path):
         draft.unlink(missing_ok=True)
 
 
+def write_table(table, path):
+    """Write a DataFrame as CSV without its index, whole or not at all."""
+    with replacing(path) as draft:
+        table.to_csv(draft, index=False)
+
+
+def require(path, notebook):
+    """`path`, which `notebook` writes.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{display_path(path)} isn't there: run notebooks/{notebook} first, same DATA, PROFILE and RUN."
+        )
+    return path
+
+
 def display_path(path):
     """`path` as a reader of a notebook needs it: relative to the store, so that no machine's folders are printed."""
     path = Path(path).resolve()

@@ -75,6 +75,64 @@ def use_jit():
     return "auto" if _gpu_details() else False
 
 
+def pullback(function, *inputs):
+    """Run a function once, forward, and keep what its backward pass needs.
+
+    Args:
+        function: `inputs` → (output, anything else it computed).
+        inputs: tensors or lists of tensors.
+
+    Returns:
+        output, the anything else, and `pull`: gradient of the output → tuple of the gradients of `inputs`.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        output, pull, extra = jax.vjp(function, *inputs, has_aux=True)
+        return output, extra, pull
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        output, extra = function(*inputs)
+    return output, extra, lambda gradient: tape.gradient(output, inputs, output_gradients=gradient)
+
+
+def run_update(model, update, *arguments):
+    """The body of a custom `train_step` for either backend.
+
+    Args:
+        model: compiled; its metrics are logged.
+        update: real images → gradients in the order of `model.trainable_variables`; may assign to any other variable.
+        arguments: as Keras passes them: `(data)` on TensorFlow, `(state, data)` on JAX.
+
+    Returns:
+        what Keras expects: logs on TensorFlow, logs and the new state on JAX.
+    """
+    data = arguments[-1]
+    images = data[0] if isinstance(data, (tuple, list)) else data
+    if keras.backend.backend() == "tensorflow":
+        model.optimizer.apply(update(images), model.trainable_variables)
+        return _results(model)
+    weights, others, moments, metrics = arguments[0]
+    groups = (model.trainable_variables, weights), (model.non_trainable_variables, others), (model.metrics_variables, metrics)
+    pairs = [pair for variables, values in groups for pair in zip(variables, values, strict=True)]
+    with keras.StatelessScope(state_mapping=pairs) as scope:
+        gradients = update(images)
+        logs = _results(model)
+    others, metrics = (
+        [current if (current := scope.get_current_value(variable)) is not None else variable.value for variable in variables]
+        for variables in (model.non_trainable_variables, model.metrics_variables)
+    )
+    weights, moments = model.optimizer.stateless_apply(moments, gradients, weights)
+    return logs, (weights, others, moments, metrics)
+
+
+def _results(model):
+    """The model's own metrics; Keras adds one named "loss" that only its own `train_step` fills."""
+    return {metric.name: metric.result() for metric in model.metrics if metric.name != "loss"}
+
+
 def device_name():
     """The processor or GPU the models run on, as its maker calls it."""
     gpu = _gpu_details()

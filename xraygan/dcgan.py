@@ -1,20 +1,23 @@
 """The DCGAN: both networks, the training step, sampling.
 
-One `keras.Model` holds both networks. Its `call` runs them, its `compute_loss` adds both losses, and plain `fit` trains it on
-any Keras backend. The generator's loss sees the discriminator through weights whose gradient is stopped, so one backward pass
-gives each network its own gradient.
+One `keras.Model` holds both networks, and plain `fit` trains it on TensorFlow and on JAX. An update takes one pass through the
+generator and one through the discriminator, forward and backward, although two losses are minimised: see `DCGAN.gradients`.
 """
 
+import sys
 from dataclasses import dataclass
 
 import keras
+import pandas as pd
 from keras import layers, ops
+from tqdm import tqdm
 
 import utils
 from xraygan import backend, fakes, training
 from xraygan.diffaugment import augment
 
-GRID_SEED = 1_000_000  # first seed of the progress grid; fakes take theirs from elsewhere
+GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
+NUM_JUDGED = 256  # fakes that are judged at a sampled epoch
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ def _seed_discriminator():
     return keras.Model(image, layers.Dense(1, dtype="float32")(x), name="discriminator")
 
 
+def discriminator_loss(real_logits, fake_logits):
+    """Logistic loss (Goodfellow et al. 2014): 2·ln 2 where real can't be told from fake."""
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def generator_loss(fake_logits):
+    """Non-saturating logistic loss (Goodfellow et al. 2014): ln 2 where real can't be told from fake."""
+    return ops.mean(ops.softplus(-fake_logits))
+
+
 class DCGAN(keras.Model):
     """Generator, averaged generator and discriminator, trained together by `fit` on batches of real images.
 
@@ -140,27 +153,51 @@ class DCGAN(keras.Model):
         self.built = True
         optimizer.build(self.trainable_variables)
 
-    def call(self, real, training=False):
-        """`(B, 128, 128, 1)` real images → logits of real images, of fakes, and of fakes for the generator's loss."""
-        noise = keras.random.normal((ops.shape(real)[0], self.recipe.latent_dim), seed=self.random)
-        fake = self.generator(noise, training=training)
-        if training:
-            self._average_generator()
-        seen_real, seen_fake = self._as_seen(real), self._as_seen(fake)
-        judged = self.discriminator(ops.concatenate([seen_real, ops.stop_gradient(seen_fake)]), training=training)
-        real_logits, fake_logits = ops.split(judged, 2)
-        frozen = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        state = [variable.value for variable in self.discriminator.non_trainable_variables]
-        fooling_logits, _ = self.discriminator.stateless_call(frozen, state, seen_fake, training=training)
-        return {"real": real_logits, "fake": fake_logits, "fooling": fooling_logits}
+    def train_step(self, *arguments):
+        """One update; Keras gives `(data)` on TensorFlow and `(state, data)` on JAX."""
+        return backend.run_update(self, self.update, *arguments)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Non-saturating loss (Goodfellow et al. 2014); the discriminator's is 2·ln 2 where it can't tell real from fake."""
-        d_loss = ops.mean(ops.softplus(-y_pred["real"])) + ops.mean(ops.softplus(y_pred["fake"]))
-        g_loss = ops.mean(ops.softplus(-y_pred["fooling"]))
-        self.discriminator_loss.update_state(d_loss)
-        self.generator_loss.update_state(g_loss)
-        return d_loss + g_loss
+    def update(self, real):
+        """The gradients of one update on real images `(B, 128, 128, 1)`, in the order of `trainable_variables`; the rest is done in place."""
+        self._average_generator()
+        noise = keras.random.normal((ops.shape(real)[0], self.recipe.latent_dim), seed=self.random)
+        d_gradients, g_gradients, real_logits, fake_logits = self.gradients(real, noise)
+        self.discriminator_loss.update_state(discriminator_loss(real_logits, fake_logits))
+        self.generator_loss.update_state(generator_loss(fake_logits))
+        return [*g_gradients, *d_gradients]
+
+    def gradients(self, real, noise):
+        """Both networks' gradients from one backward pass through the discriminator.
+
+        The discriminator has no batch statistics, so a fake image x enters both losses through its own logit l(x) only, and
+        dL_G/dx = (dL_G/dl) / (dL_D/dl) · dL_D/dx. For the non-saturating logistic losses that factor is
+        −σ(−l) / σ(l) = −exp(−l): the discriminator's gradient at each fake, times one number an image, is the generator's.
+
+        Returns:
+            gradients of the discriminator's and of the generator's trainable variables, and the logits `(B, 1)` of real and fake.
+        """
+
+        def generate(weights):
+            return self.generator.stateless_call(weights, _values(self.generator.non_trainable_variables), noise, training=True)
+
+        def judge(weights, fake):
+            seen = ops.concatenate([self._as_seen(real), self._as_seen(fake)])
+            state = _values(self.discriminator.non_trainable_variables)
+            logits, state = self.discriminator.stateless_call(weights, state, seen, training=True)
+            real_logits, fake_logits = ops.split(logits, 2)
+            return discriminator_loss(real_logits, fake_logits), (real_logits, fake_logits, state)
+
+        fake, g_state, pull_generator = backend.pullback(generate, _values(self.generator.trainable_variables))
+        d_loss, (real_logits, fake_logits, d_state), pull_judge = backend.pullback(
+            judge, _values(self.discriminator.trainable_variables), fake
+        )
+        d_gradients, fake_gradient = pull_judge(ops.ones_like(d_loss))
+        factor = -ops.exp(-ops.maximum(fake_logits, -60.0))  # beyond −60 the exponential would leave float32
+        (g_gradients,) = pull_generator(fake_gradient * factor[:, :, None, None])
+        for network, state in ((self.generator, g_state), (self.discriminator, d_state)):
+            for variable, value in zip(network.non_trainable_variables, state, strict=True):
+                variable.assign(value)
+        return d_gradients, g_gradients, real_logits, fake_logits
 
     def sampler(self):
         """The generator to sample: the averaged one, or the live one where the recipe doesn't average."""
@@ -175,32 +212,75 @@ class DCGAN(keras.Model):
             average.assign(decay * average.value + (1 - decay) * live.value)
 
 
+def _values(variables):
+    return [ops.convert_to_tensor(variable.value) for variable in variables]
+
+
 class SampleGrids(keras.callbacks.Callback):
-    """Draws the same noise at every k-th epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
+    """Draws the same noise at every sampled epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
 
     def __init__(self, folder, noise, every):
         super().__init__()
         self.folder, self.noise, self.every = folder, noise, every
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 0 or (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+        if _is_sampled(epoch, self.every, self.params["epochs"]):
             picture = utils.image_grid(fakes.draw(self.model.sampler(), self.noise))
             utils.save_png(picture, self.folder / f"epoch_{epoch + 1:04d}.png")
 
 
-def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, description="training the GAN"):
-    """Train a GAN on one class, resuming where it stopped; writes sample grids and the history as it goes.
+class FidelityCurve(keras.callbacks.Callback):
+    """Judges the same noise at every sampled epoch, against validation images, and keeps the best generator."""
+
+    def __init__(self, judge, noise, every, table_file, best_file):
+        """
+        Args:
+            judge: `fidelity.Judge` of validation images.
+            noise: float `(N, latent_dim)`, what is drawn and judged.
+            every: epochs between two judgements.
+            table_file: CSV with one row a judgement.
+            best_file: weights of the generator with the smallest relative kernel distance so far, and its epoch.
+        """
+        super().__init__()
+        self.judge, self.noise, self.every = judge, noise, every
+        self.table_file, self.best_file = table_file, best_file
+        self.rows = pd.read_csv(table_file).to_dict("records") if table_file.exists() else []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not _is_sampled(epoch, self.every, self.params["epochs"]):
+            return
+        earlier = [row for row in self.rows if row["epoch"] <= epoch]  # after a crash the file may be an epoch ahead
+        row = {"epoch": epoch + 1} | self.judge.distances(fakes.draw(self.model.sampler(), self.noise))
+        self.rows = [*earlier, row]
+        if all(row["relative_kid"] < other["relative_kid"] for other in earlier):
+            training.save_variables(self.best_file, self.model.sampler().variables, epoch=epoch + 1)
+        utils.write_table(pd.DataFrame(self.rows), self.table_file)
+        if earlier and self.judge.has_collapsed(row["diversity"], earlier[-1]["diversity"]):
+            tqdm.write(
+                f"Epoch {epoch + 1}: the generator has collapsed, its images are nearly all alike "
+                f"({row['diversity']:.0%} of the distances among real ones). The best generator before is kept.",
+                file=sys.stdout,
+            )
+
+
+def _is_sampled(epoch, every, num_epochs):
+    return epoch == 0 or (epoch + 1) % every == 0 or epoch + 1 == num_epochs
+
+
+def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, judge=None, description="training the GAN"):
+    """Train a GAN on one class, resuming where it stopped; writes sample grids, history and fidelity as it goes.
 
     Args:
         images: `uint8 (N, 128, 128, 1)`, the training part of one class.
         recipe_name: a key of `RECIPES`.
         num_epochs: passes over the images.
-        sample_every: epochs between two sample grids.
+        sample_every: epochs between two sample grids and judgements.
         seed: of weights, noise, order and augmentation.
         folders: `utils.RunFolders`.
+        judge: `fidelity.Judge` of validation images, which chooses the epoch whose generator is kept; None keeps the last.
 
     Returns:
-        the trained `DCGAN` and its history as a DataFrame (epoch, d_loss, g_loss).
+        the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
     """
     utils.set_seed(seed)
     gan = DCGAN(recipe_name, seed)
@@ -208,21 +288,24 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, desc
     batch_size = min(gan.recipe.batch_size, len(images))
     updates = -(-len(images) // batch_size)
     parameters = {"recipe": recipe_name, "seed": seed, "precision": keras.mixed_precision.global_policy().name}
+    state_folder, table_folder, latent_dim = folders.models / "gan_state", folders.results / "gan", gan.recipe.latent_dim
     run = training.ResumableTraining(
-        gan,
-        folders.models / "gan_state",
-        folders.results / "gan" / "history.csv",
-        parameters | {"images": training.fingerprint(images)},
+        gan, state_folder, table_folder / "history.csv", parameters | {"images": training.fingerprint(images)}
     )
+    shown = fakes.fake_noise(range(GRID_SEED, GRID_SEED + 32), latent_dim)
+    callbacks = [SampleGrids(folders.images / "gan", shown, sample_every)]
+    best_file = state_folder / "best_generator.npz"
+    if judge:
+        judged = fakes.fake_noise(range(GRID_SEED, GRID_SEED + NUM_JUDGED), latent_dim)
+        callbacks.append(FidelityCurve(judge, judged, sample_every, table_folder / "fidelity.csv", best_file))
     history = run.fit(
         lambda step: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, seed, step),
         updates,
         num_epochs,
         description,
-        callbacks=[
-            SampleGrids(
-                folders.images / "gan", fakes.fake_noise(range(GRID_SEED, GRID_SEED + 32), gan.recipe.latent_dim), sample_every
-            )
-        ],
+        callbacks=callbacks,
     )
-    return gan, history
+    generator, epoch = gan.sampler(), len(history)
+    if judge:
+        epoch = training.load_variables(best_file, generator.variables)
+    return generator, epoch, history

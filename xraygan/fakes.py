@@ -55,8 +55,7 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
         images = draw(generator, fake_noise(seeds[start : start + BATCH_SIZE], latent_dim))
         for file, image in zip(files[start : start + BATCH_SIZE], images, strict=True):
             utils.save_png(image, folder / file)
-    with utils.replacing(path) as draft:
-        manifest.to_csv(draft, index=False)
+    utils.write_table(manifest, path)
     return manifest
 
 
@@ -66,12 +65,7 @@ def read_fakes(folder):
     Raises:
         FileNotFoundError: notebook 2 hasn't written them, or some are missing.
     """
-    path = folder / "manifest.csv"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{utils.display_path(path)} isn't there: run notebooks/2_gan_training.ipynb first, same DATA, PROFILE and RUN."
-        )
-    manifest = pd.read_csv(path)
+    manifest = pd.read_csv(utils.require(folder / "manifest.csv", "2_gan_training.ipynb"))
     missing = [file for file in manifest["file"] if not (folder / file).exists()]
     if missing:
         raise FileNotFoundError(

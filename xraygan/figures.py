@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 import utils
+from xraygan import fidelity
 
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
@@ -143,6 +144,34 @@ def gan_losses(history, title):
     return figure
 
 
+def fidelity_curve(table, other_class, kept_epoch, title):
+    """Kernel distance to validation images by epoch, another class being 1, and how varied the fakes are.
+
+    Args:
+        table: rows of `fidelity.Judge.distances`, with their epoch.
+        other_class: {space: kernel distance of another class}.
+        kept_epoch: the epoch whose generator is kept.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
+    looks = {"classifier": (COLOURS["before"], "-"), "random": (COLOURS["after"], "--")}
+    for space, (colour, style) in looks.items():
+        relative = table[f"kid_{space}"] / other_class[space]
+        axes[0].plot(table["epoch"], relative, color=colour, linestyle=style, label=f"{space} features")
+    kept = table.loc[table["epoch"] == kept_epoch, "relative_kid"]
+    axes[0].plot(kept_epoch, kept, "o", color="white", markeredgecolor="black", label=f"kept: epoch {kept_epoch}")
+    axes[0].axhline(1, linestyle=":", color="grey", label="another class")
+    axes[0].axhline(0, linestyle="-", color="grey", linewidth=0.8, label="held-out real")
+    axes[0].set(xlabel="epoch", ylabel="relative KID", title="distance (lower is better)", ylim=(-0.1, None))
+    axes[0].legend()
+    axes[1].plot(table["epoch"], table["diversity"], color="black")
+    axes[1].axhline(1, linestyle="-", color="grey", linewidth=0.8, label="held-out real")
+    axes[1].axhline(fidelity.COLLAPSED, linestyle=":", color="grey", label="collapse")
+    axes[1].set(xlabel="epoch", ylabel="diversity", title="how far apart the fakes are", ylim=(0, None))
+    axes[1].legend()
+    figure.suptitle(title)
+    return figure
+
+
 def metric_changes(table, title):
     """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `before_after_table`."""
     from xraygan.statistics import METRIC_NAMES
@@ -184,11 +213,13 @@ def film(path):
     return HTML(f'<img alt="sample grids by epoch" src="data:image/gif;base64,{encoded}">')
 
 
-def real_beside_fake(real, fake, title):
-    """Rows of real images above rows of fakes, `uint8 (N, H, W, 1)` each."""
-    figure, axes = plt.subplots(2, 1, figsize=(WIDE, 5.6))
-    for axis, images, name in zip(axes, (real, fake), ("real", "fake"), strict=True):
-        axis.imshow(utils.image_grid(images), cmap="gray", vmin=0, vmax=255)
+def image_rows(images_by_name, title):
+    """A block of images a name, one above the other; `images_by_name` is {name: `uint8 (N, H, W, 1)`}."""
+    pictures = {name: utils.image_grid(images) for name, images in images_by_name.items()}
+    heights = [picture.shape[0] / picture.shape[1] for picture in pictures.values()]
+    figure, axes = plt.subplots(len(pictures), 1, figsize=(WIDE, WIDE * sum(heights) + 0.6), height_ratios=heights)
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axis.set_ylabel(name)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)

@@ -27,15 +27,38 @@ def of_gan(folders):
     """What notebook 2 found, as Markdown."""
     notes = record.read_record(folders)
     history = pd.read_csv(folders.results / "gan" / "history.csv")
-    manifest = pd.read_csv(folders.generated / "manifest.csv")
-    brightness = pd.read_csv(folders.results / "gan" / "brightness.csv", index_col=0)
-    real, fake = brightness.loc["real"], brightness.loc["fake"]
+    judged = record.read_json(folders.results / "gan" / "judgement.json")
+    took = f"{len(history)} epochs took {notes['parts']['gan']['seconds'] / 60:.1f} minutes"
     return (
         _drawings(notes)
-        + f"{len(history)} epochs took {notes['parts']['gan']['seconds'] / 60:.1f} minutes and wrote {len(manifest)} fakes of {notes['minority']}. "
-        + f"Real images have a mean brightness of {real['mean']:.0f} and a spread of {real['standard deviation']:.0f} (of 255), "
-        + f"fakes of {fake['mean']:.0f} and {fake['standard deviation']:.0f}."
+        + f"{took}; the generator of epoch {judged['kept_epoch']} is kept, the nearest to validation images, and drew {judged['fakes']} fakes of {notes['minority']}.\n\n"
+        + "\n".join(f"- {line}" for line in of_fidelity(pd.read_csv(folders.results / "gan" / "quality.csv"), judged))
     )
+
+
+def of_fidelity(quality, judged):
+    """How good the fakes are, one sentence a question, from `fidelity.Judge.table` and the judgement beside it."""
+    rows = quality.set_index(["space", "images"])
+    distances = [
+        f"{rows.loc[(space, 'fakes'), 'kid']:.2f} in {space} features (other real images {rows.loc[(space, 'real'), 'kid']:.2f}, "
+        f"another class {rows.loc[(space, 'another class'), 'kid']:.2f})"
+        for space in dict.fromkeys(quality["space"])
+    ]
+    fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
+    accuracy = f"{judged['accuracy']:.2f} ({judged['low']:.2f} to {judged['high']:.2f})"
+    told = "no better than chance" if judged["low"] <= 0.5 else "better than chance"
+    copies = f"{judged['copies']} of {judged['fakes']} fakes lie twice as near to a training image as to any held-out one"
+    chance = f"as {judged['fresh_copies']} of {judged['fresh']} real held-out images do"
+    return [
+        f"Distance to test images (KID): {', '.join(distances)}.",
+        f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
+        f"where other real images have {real['recall']:.2f} and {real['coverage']:.2f}; "
+        f"{judged['duplicate_share']:.1%} of the fakes repeat another.",
+        f"A small classifier tells real from fake with accuracy {accuracy}, {told}.",
+        f"**Copies: alarm.** {copies}, more often than {chance}."
+        if judged["alarm"]
+        else f"Copies: no alarm. {copies}, {chance}.",
+    ]
 
 
 def of_comparison(folders):

@@ -21,6 +21,8 @@ NUMBERS = (
     "*_gan/metrics.json",
     "*_gan/history.csv",
     "*_gan/predictions.csv",
+    "gan/*.csv",
+    "gan/judgement.json",
 )
 
 
@@ -63,6 +65,7 @@ def passages():
         "table": _markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv"))),
         "hardware": hardware(phantom),
         "baseline": baseline_on_real_images(baseline),
+        "speed": speed(PUBLISHED / "benchmarks"),
     }
 
 
@@ -100,6 +103,35 @@ def baseline_on_real_images(folder):
     )
 
 
+def speed(folder):
+    """How fast an update and the parts of the pipeline are, from the benchmarks' tables."""
+    machine = record.read_json(folder / "steps_machine.json")
+    steps, parts = pd.read_csv(folder / "steps.csv"), pd.read_csv(folder / "pipeline.csv")
+    batch_size = steps["batch_size"].iloc[0]
+    shown = steps[steps["batch_size"] == batch_size]
+    table = pd.DataFrame(
+        {
+            "images a second": shown["images_a_second"].map("{:.1f}".format),
+            "of keras.io's in float32": shown["times_keras_io_float32"].map("{:.2f}".format),
+            "of this machine's matrix product": shown["share_of_peak"].map("{:.0%}".format),
+        }
+    )
+    table.index = [f"{row.organisation}, {row.precision}" for row in shown.itertuples()]
+    fast = machine["precision"]
+    seconds = parts.set_index(["part", "precision", "images"])["seconds"]
+    ratio = seconds["classifier epoch", "float32", 4600] / seconds["classifier epoch", fast, 4600]
+    study = parts[parts["part"] == "quick study"].iloc[0]
+    return (
+        f"Measured with `make bench` on {machine['cores']} cores ({machine['device']}), batch {batch_size}, median of several rounds "
+        "in one run. The same two networks, one update organised in three ways:\n\n"
+        + _markdown_table(table, "update")
+        + f"\n\nAn epoch of the classifier is {ratio:.2f} times as fast in {fast} as in float32. The whole quick study takes "
+        f"{study['seconds'] / 60:.1f} minutes and {study['peak_memory_gb']:.1f} GB; decoding 4,600 JPEG files "
+        f"{parts.loc[(parts['part'] == 'reading, cold') & (parts['images'] == 4600), 'seconds'].item():.1f} seconds, a second time "
+        f"{parts.loc[(parts['part'] == 'reading, cached') & (parts['images'] == 4600), 'seconds'].item():.1f}."
+    )
+
+
 def fill(text, contents):
     """Replace what stands between each passage's two marks.
 
@@ -116,8 +148,8 @@ def fill(text, contents):
     return text
 
 
-def _markdown_table(table):
-    lines = ["| metric | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
+def _markdown_table(table, first_column="metric"):
+    lines = [f"| {first_column} | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
     return "\n".join(
         lines + [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
     )

@@ -58,8 +58,7 @@ def counts_table(split, classes):
 
 
 def write_split(split, folders):
-    with utils.replacing(folders.results / "split.csv") as draft:
-        split.to_csv(draft, index=False)
+    utils.write_table(split, folders.results / "split.csv")
 
 
 def read_split(folders):
@@ -68,11 +67,7 @@ def read_split(folders):
     Raises:
         FileNotFoundError: there is none yet.
     """
-    path = folders.results / "split.csv"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{utils.display_path(path)} isn't there: run notebooks/1_before_gan.ipynb first, same RUN and PROFILE."
-        )
+    path = utils.require(folders.results / "split.csv", "1_before_gan.ipynb")
     return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
 
 

@@ -75,13 +75,13 @@ class SavedState(keras.callbacks.Callback):
                 raise FileNotFoundError(
                     f"{shown[0]} is gone, and {shown[1]} needs it to go on; delete that folder to train again."
                 )
-            _load_variables(states[finished], _everything(model))
+            load_variables(states[finished], _everything(model))
             self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
         return finished
 
     def load_best(self):
         """Give the model the weights of its best epoch."""
-        _load_variables(self.folder / "best.npz", self.model.weights)
+        load_variables(self.folder / "best.npz", self.model.weights)
 
     def best_epoch(self):
         """The epoch (from 1) with the smallest monitored value; ties go to the earlier."""
@@ -90,11 +90,10 @@ class SavedState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         if self.monitor and self.best_epoch() == epoch + 1:
-            _save_variables(self.folder / "best.npz", self.model.weights)
-        with utils.replacing(self.history_file) as draft:
-            pd.DataFrame(self.rows).to_csv(draft, index=False)
+            save_variables(self.folder / "best.npz", self.model.weights)
+        utils.write_table(pd.DataFrame(self.rows), self.history_file)
         outdated = self._states().values()
-        _save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model))
+        save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model))
         for file in outdated:
             file.unlink()
 
@@ -107,15 +106,18 @@ def _everything(model):
     return [*model.variables, *model.optimizer.variables]
 
 
-def _save_variables(file, variables):
+def save_variables(file, variables, epoch=0):
+    """Write variables, in their order, and the epoch they are from."""
     with utils.replacing(file) as draft, draft.open("wb") as opened:
-        np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables])
+        np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables], epoch=epoch)
 
 
-def _load_variables(file, variables):
+def load_variables(file, variables):
+    """Assign what `save_variables` wrote; returns the epoch."""
     with np.load(file, allow_pickle=False) as stored:
         for index, variable in enumerate(variables):
             variable.assign(stored[f"arr_{index}"])
+        return int(stored["epoch"])
 
 
 class EarlyStop(keras.callbacks.EarlyStopping):

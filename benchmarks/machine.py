@@ -1,0 +1,38 @@
+"""What the benchmarks share: the machine's own peak, and tables that say where they were measured."""
+
+import json
+import statistics
+import time
+
+import tensorflow as tf
+
+import utils
+from xraygan import record
+
+PUBLISHED = utils.ROOT / "results" / "published" / "benchmarks"
+SIZE = 2048
+
+
+def matrix_peak(precision):
+    """Operations a second of this machine's matrix product in a precision: the most that a convolution can hope for.
+
+    Args:
+        precision: "float32" or "mixed_bfloat16".
+    """
+    dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
+    matrix = tf.cast(tf.random.stateless_normal((SIZE, SIZE), (0, 0)), dtype)
+    multiply = tf.function(tf.matmul)
+    multiply(matrix, matrix).numpy()
+    seconds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        multiply(matrix, matrix).numpy()
+        seconds.append(time.perf_counter() - start)
+    return 2 * SIZE**3 / statistics.median(seconds)
+
+
+def publish(table, name, chosen):
+    """Print a table and write it, with the machine and the versions beside it."""
+    print(table.to_string(index=False))
+    utils.write_table(table, PUBLISHED / f"{name}.csv")
+    record.write_json(PUBLISHED / f"{name}_machine.json", json.loads(json.dumps(chosen)))

@@ -1,0 +1,148 @@
+"""What a user waits for: reading images, an epoch of each training, the whole quick study; seconds and peak memory.
+
+python -m benchmarks.pipeline       # a table, and results/published/benchmarks/pipeline.csv
+
+Each part runs in a process of its own, on the phantom or on random pixels: speed doesn't depend on what is drawn.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+import utils
+from benchmarks import machine
+from xraygan import backend, classifier, dcgan, phantom, training
+
+FEW, MANY = 460, 4600  # the study's COVID19 images, and ten times as many
+
+
+def random_images(count):
+    return np.random.default_rng(0).integers(0, 256, (count, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
+
+
+def train_classifier(precision, count):
+    """An epoch of the CNN: every image once, in batches of 128."""
+    backend.configure(precision)
+    utils.set_seed(0)
+    model = classifier.build_classifier(2)
+    model.compile(keras.optimizers.Adam(), "binary_crossentropy", jit_compile=backend.use_jit())
+    images, labels = random_images(count), np.arange(count, dtype=np.float32) % 2
+    updates = classifier.updates_per_epoch(count)
+    return time_epochs(
+        model, training.RepeatingShuffle(images, labels, utils.to_unit, classifier.BATCH_SIZE, 0), updates, count
+    )
+
+
+def train_gan(precision, count):
+    """An epoch of the GAN: every image once."""
+    backend.configure(precision)
+    utils.set_seed(0)
+    gan = dcgan.DCGAN("dcgan", 0)
+    gan.compile_for_training(backend.use_jit())
+    batch_size = gan.recipe.batch_size
+    chain = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)
+    return time_epochs(gan, chain, -(-count // batch_size), count)
+
+
+def time_epochs(model, chain, updates, count):
+    """The median epoch after the first, at least two of them."""
+    ends = [time.perf_counter()]
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
+    model.fit(chain, steps_per_epoch=updates, epochs=4 if count <= FEW else 3, verbose=0, shuffle=False, callbacks=[watch])
+    return statistics.median(np.diff(ends)[1:])
+
+
+def read_images(cached, count):
+    """Every image once from JPEG files that the system has in memory, decoded or from the project's own cache."""
+    folder = Path(os.environ["BENCH_FOLDER"])
+    files = sorted((folder / "jpeg").glob("*.jpg"))[:count]
+    seconds = []
+    for turn in range(3):
+        cache = folder / ("cache" if cached else f"cold-{turn}")
+        if cached:
+            utils.load_images(files, cache, show_progress=False)
+        start = time.perf_counter()
+        utils.load_images(files, cache, show_progress=False)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def write_jpegs(folder, count):
+    """Files as large as the real ones are after Kaggle's packing, about 100 kB each: phantom drawings of 1024 pixels a side."""
+    from PIL import Image
+
+    folder.mkdir()
+    drawings = [phantom.draw("NORMAL", seed, 1024)[..., 0] for seed in range(8)]
+    for index in range(count):
+        Image.fromarray(np.roll(drawings[index % 8], index, axis=1)).save(folder / f"{index:05d}.jpg", quality=85)
+
+
+def quick_study(*_):
+    """All three notebooks on the phantom, as `make study` runs them."""
+    store = Path(os.environ["BENCH_FOLDER"]) / "study"
+    start = time.perf_counter()
+    command = [sys.executable, "notebooks/run.py", "--data", "phantom"]
+    subprocess.run(command, cwd=utils.ROOT, env=os.environ | {"XRAYGAN_STORE": str(store)}, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def peak_of_study():
+    notes = json.loads((Path(os.environ["BENCH_FOLDER"]) / "study/results/phantom-quick/record.json").read_text())
+    return max(part["peak_memory_gb"] for part in notes["parts"].values())
+
+
+PARTS = {
+    "reading, cold": lambda precision, count: read_images(False, count),
+    "reading, cached": lambda precision, count: read_images(True, count),
+    "classifier epoch": train_classifier,
+    "GAN epoch": train_gan,
+    "quick study": quick_study,
+}
+
+
+def run_part(part, precision, count):
+    """One part in this process; prints its row as JSON."""
+    seconds = PARTS[part](precision, count)
+    memory = peak_of_study() if part == "quick study" else backend.peak_memory_gb()
+    print(json.dumps({"seconds": seconds, "peak_memory_gb": memory}))
+
+
+def main():
+    if len(sys.argv) == 4:
+        run_part(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        return
+    chosen = backend.configure()
+    fast = chosen["precision"]
+    trainings = [
+        (part, precision, count)
+        for part in ("classifier epoch", "GAN epoch")
+        for precision in dict.fromkeys(["float32", fast])
+        for count in (FEW, MANY)
+    ]
+    reading = [(f"reading, {how}", "", count) for how in ("cold", "cached") for count in (FEW, MANY)]
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    write_jpegs(folder / "jpeg", MANY)
+    rows = []
+    for part, precision, count in utils.progress([*reading, *trainings, ("quick study", fast, 600)], desc="parts"):
+        command = [sys.executable, "-m", "benchmarks.pipeline", part, precision, str(count)]
+        environment = os.environ | {"BENCH_FOLDER": str(folder)}
+        done = subprocess.run(command, cwd=utils.ROOT, env=environment, capture_output=True, text=True, check=True)
+        measured = json.loads(done.stdout.splitlines()[-1])
+        row = {"part": part, "precision": precision, "images": count} | measured
+        rows.append(row | {"images_a_second": count / measured["seconds"] if part != "quick study" else None})
+    shutil.rmtree(folder)
+    machine.publish(pd.DataFrame(rows).round(3), "pipeline", chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The benchmarks count and compare rightly; what they measure is the machine's business."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+
+from benchmarks import machine, recipes, steps
+from xraygan import dcgan
+
+
+def test_operations_are_counted_as_by_hand():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(5, 3, strides=2, padding="same")(image)  # 4·4 places × 3·3·3 inputs × 5 filters
+    x = layers.Conv2DTranspose(2, 4, strides=2, padding="same")(x)  # each of 4·4 inputs × 5 channels reaches 4·4·2 outputs
+    x = layers.Dense(7)(layers.Flatten()(x))  # 8·8·2 × 7
+    assert steps.flops(keras.Model(image, x)) == 2 * (16 * 27 * 5 + 16 * 5 * 32 + 128 * 7)
+
+
+def test_the_ratio_is_taken_within_a_round():
+    """A machine that slows down in one round slows both: the ratio stays 2."""
+    rounds = [
+        {"organisation": name, "precision": "float32", "batch_size": 16, "round": turn, "images_a_second": speed * slow}
+        for turn, slow in enumerate((1, 0.5, 3))
+        for name, speed in (("ours", 40), ("keras.io", 20))
+    ]
+    table = steps.summary(pd.DataFrame(rounds)).set_index("organisation")
+    assert table["times_keras_io_float32"].to_dict() == {"ours": 2, "keras.io": 1}
+    assert table["images_a_second"].to_dict() == {"ours": 40, "keras.io": 20}
+
+
+def test_the_peak_is_a_plausible_number():
+    assert 1e9 < machine.matrix_peak("float32") < 1e14
+
+
+@pytest.mark.parametrize("name", ["keras.io", "TensorFlow tutorial"])
+def test_the_references_train(name):
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 128, 128, 1)).astype(np.float32)
+    gan = steps.build(steps.ORGANISATIONS[name][0], keras.mixed_precision.global_policy().name)
+    before = [[np.array(v) for v in network.trainable_variables] for network in (gan.generator, gan.discriminator)]
+    logs = gan.fit(images, batch_size=4, epochs=1, verbose=0).history
+    assert set(logs) == {"d_loss", "g_loss"}
+    for network, old in zip((gan.generator, gan.discriminator), before, strict=True):
+        assert all(np.abs(np.array(v) - o).max() > 0 for v, o in zip(network.trainable_variables, old, strict=True))
+
+
+def test_the_searchs_base_is_the_product(monkeypatch):
+    """The table of what was tried starts from the recipe in the code as it was when the search began."""
+    generator, discriminator = dcgan.build_generator("dcgan"), dcgan.build_discriminator("dcgan")
+    assert recipes.generator(100).count_params() == generator.count_params()
+    assert recipes.discriminator().count_params() == discriminator.count_params()

@@ -1,0 +1,116 @@
+"""Are the fakes copies? The nearest training image of each, against the nearest image that the GAN never saw."""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.ndimage import uniform_filter
+from scipy.stats import binomtest
+
+COPY_RATIO = 0.5  # a fake twice as near to a training image as to any held-out one is called a copy
+WINDOW, STEP, SHIFTS = 48, 2, 17  # pixels of a 64-pixel image: the part compared, its sampling, the offsets tried each way
+
+
+def copy_distances(images, others):
+    """How far each image is from each other one when the two are shifted over each other as well as they can be.
+
+    The distance √(2 − 2r), where r is the largest normalised cross-correlation (Lewis 1995) of the image's centre with the other
+    image over shifts of up to 16 of 128 pixels each way. Brightness and contrast don't count, fine noise hardly does.
+
+    Args:
+        images, others: `uint8 (N, 128, 128, 1)` and `(M, 128, 128, 1)`.
+
+    Returns:
+        `float32 (N, M)`, 0 for copies to 2.
+    """
+    middle = SHIFTS // 2
+    small_images, small_others = _small(images), _small(others)
+    centres = _window(small_images, middle, middle)
+    correlation = np.full((len(images), len(others)), -1, np.float32)
+    for down in range(SHIFTS):
+        for right in range(SHIFTS):
+            np.maximum(correlation, centres @ _window(small_others, down, right).T, out=correlation)
+    return np.sqrt(np.maximum(0, 2 - 2 * correlation))
+
+
+def _small(images):
+    """64 pixels a side, smoothed: what is left of a copy that was re-encoded or shifted by half a pixel."""
+    halves = [np.asarray(Image.fromarray(image[..., 0]).resize((64, 64), Image.Resampling.BOX), np.float32) for image in images]
+    return uniform_filter(np.stack(halves), size=(0, 3, 3))
+
+
+def _window(small, down, right):
+    """One part of each image as a row of zero mean and unit length; all zeros where it has no contrast."""
+    rows = small[:, down : down + WINDOW : STEP, right : right + WINDOW : STEP].reshape(len(small), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-3)
+
+
+def nearest(images, training, held_out):
+    """The nearest training and the nearest held-out image of each image.
+
+    Args:
+        images: `uint8 (N, 128, 128, 1)`, usually fakes.
+        training: what the GAN saw.
+        held_out: real images of the same class that it never saw.
+
+    Returns:
+        DataFrame: `training_row`, `training_distance`, `held_out_row`, `held_out_distance`, `ratio` of the two distances, `copy`.
+    """
+    return _compare(copy_distances(images, training), copy_distances(images, held_out))
+
+
+def nearest_of_held_out(training, held_out):
+    """The same for each held-out image among the others: how often fresh real images look like copies."""
+    others = copy_distances(held_out, held_out)
+    np.fill_diagonal(others, np.inf)
+    return _compare(copy_distances(held_out, training), others)
+
+
+def _compare(to_training, to_held_out):
+    near, far = to_training.min(axis=1), to_held_out.min(axis=1)
+    ratio = near / np.maximum(far, 1e-6)
+    return pd.DataFrame(
+        {
+            "training_row": to_training.argmin(axis=1),
+            "training_distance": near,
+            "held_out_row": to_held_out.argmin(axis=1),
+            "held_out_distance": far,
+            "ratio": ratio,
+            "copy": ratio < COPY_RATIO,
+        }
+    )
+
+
+def alarm(fakes, fresh):
+    """Whether there are more copies among the fakes than chance allows where fresh real images are called copies this often.
+
+    Args:
+        fakes: table of `nearest`.
+        fresh: table of `nearest_of_held_out`.
+
+    Returns:
+        dict: `copies`, `fakes`, `fresh_copies`, `fresh`, and `alarm`; with no copy among the fresh images, one fake is enough.
+    """
+    copies, fresh_copies = int(fakes["copy"].sum()), int(fresh["copy"].sum())
+    share = fresh_copies / len(fresh)
+    too_many = copies > 0 and binomtest(copies, len(fakes), share, alternative="greater").pvalue < 0.01
+    return {
+        "copies": copies,
+        "fakes": len(fakes),
+        "fresh_copies": fresh_copies,
+        "fresh": len(fresh),
+        "alarm": bool(too_many),
+    }
+
+
+def duplicate_share(images, training):
+    """The share of images that show the same picture as an earlier one in their set, 0 to 1.
+
+    Two are the same picture where they are nearer to each other than half the median distance of a training image to its nearest.
+    """
+    among_training = copy_distances(training, training)
+    np.fill_diagonal(among_training, np.inf)
+    limit = COPY_RATIO * np.median(among_training.min(axis=1))
+    same = np.tril(copy_distances(images, images) < limit, -1)
+    return float(same.any(axis=1).mean())
