@@ -23,7 +23,7 @@ import pandas as pd
 from keras import layers, ops
 
 import utils
-from xraygan import backend, dcgan, fakes, fidelity, sources, split, training
+from xraygan import backend, classifier, dcgan, fakes, fidelity, sources, split, training
 
 TRIALS = utils.ROOT / "results" / "published" / "recipes"
 BUDGET = 600  # seconds a trial takes on one core of the calibrated machine
@@ -265,13 +265,10 @@ def judge_of(data, run, minority):
     images = sources.read_images(sources.find_source(data))
     parts = split.read_split(folders)
 
-    def pick(part, is_minority):
-        chosen = (parts["part"] == part) & ((parts["class"] == minority) == is_minority)
-        return images.images[images.rows(parts.loc[chosen, "file"])]
-
-    classifier = keras.models.load_model(folders.models / "before_gan.keras")
-    real = pick("train", True)
-    return fidelity.Judge(classifier, real, pick("validation", True), pick("train", False)[:500]), real
+    others = [name for name in images.source.classes if name != minority]
+    baseline = classifier.load_baseline(folders)
+    real, validation = (split.select(images, parts, part, [minority]) for part in ("train", "validation"))
+    return fidelity.Judge(baseline, real, validation, split.select(images, parts, "train", others)[:500]), real
 
 
 def calibrate():

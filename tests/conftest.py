@@ -17,8 +17,8 @@ from xraygan import backend, phantom, sources
 backend.configure()  # as the notebooks do: the fast precision of this machine, deterministic
 
 TINY_COUNTS = {
-    "train": {"NORMAL": 40, "COVID19": 16, "PNEUMONIA": 60},
-    "test": {"NORMAL": 12, "COVID19": 8, "PNEUMONIA": 16},
+    "train": {"NORMAL": 40, "COVID19": 38, "PNEUMONIA": 60},
+    "test": {"NORMAL": 12, "COVID19": 10, "PNEUMONIA": 16},
 }
 
 
@@ -28,7 +28,7 @@ def pytest_sessionfinish():
 
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory):
-    """A small phantom: 152 drawings in the layout of the Kaggle set."""
+    """A small phantom: 176 drawings in the layout of the Kaggle set."""
     folder = tmp_path_factory.mktemp("data") / "phantom"
     phantom.write_phantom(folder, TINY_COUNTS, show_progress=False)
     return folder

@@ -20,7 +20,7 @@ from xraygan import fakes, statistics
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TINY_PROFILE = """
-max_train_images: 100
+max_train_images: 120
 classifier_epochs: 3
 classifier_updates: 0
 classifier_patience: 3
@@ -100,6 +100,17 @@ def test_every_promised_file_is_there(finished):
     with Image.open(images / "gan" / "timelapse.gif") as film:
         assert film.n_frames == 3
     assert len(pd.read_csv(results / "gan" / "history.csv")) == 3
+    curve = pd.read_csv(results / "gan" / "fidelity.csv")
+    assert curve["epoch"].tolist() == [1, 2, 3]
+    judgement = json.loads((results / "gan" / "judgement.json").read_text())
+    assert judgement["kept_epoch"] == curve.loc[curve["relative_kid"].idxmin(), "epoch"]
+    assert judgement["fakes"] == 20 and judgement["alarm"] in (True, False)
+    quality = pd.read_csv(results / "gan" / "quality.csv")
+    assert set(zip(quality["space"], quality["images"], strict=True)) == {
+        (space, name) for space in ("classifier", "random") for name in ("fakes", "real", "another class", "noise")
+    }
+    assert not quality.isna().any().any()
+    assert len(pd.read_csv(results / "gan" / "memorisation.csv")) == 20
     fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run)
     assert len(fake_images) == 20
     generator = keras.models.load_model(models / "dcgan_generator.keras")
@@ -149,6 +160,18 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
     assert done.returncode != 0
     assert f"{name} stopped: " in done.stderr
     assert "run notebooks/1_before_gan.ipynb first" in done.stderr or "run the notebooks in their order" in done.stderr
+
+
+def test_too_few_images_to_judge_by_is_said_and_the_last_epoch_kept(tmp_path, phantom_folder):
+    few = tmp_path / "few.yaml"
+    few.write_text(TINY_PROFILE.replace("max_train_images: 120", "max_train_images: 40"))
+    for name in NOTEBOOKS[:2]:
+        done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--only", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "held-out images are too few to judge the fakes by numbers" in done.stdout
+    judgement = json.loads((tmp_path / "results/phantom-few/gan/judgement.json").read_text())
+    assert judgement["kept_epoch"] == 3
+    assert not (tmp_path / "results/phantom-few/gan/fidelity.csv").exists()
 
 
 def test_changed_data_are_noticed(tmp_path, phantom_folder, tiny_profile):

@@ -91,6 +91,15 @@ def train_classifier(
     return model, history
 
 
+def load_baseline(folders):
+    """The CNN that notebook 1 saved.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    return keras.models.load_model(utils.require(folders.models / "before_gan.keras", "1_before_gan.ipynb"))
+
+
 def predict(model, images):
     """Probabilities of each class: `float32 (N, 1)` for two classes, `(N, num_classes)` for more; images `uint8`."""
     batches = [

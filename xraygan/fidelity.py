@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import utils
 
+FEWEST = 6  # held-out images that a judge needs
 NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020 recommend
 EXACT = {"dtype": "float32"}  # differences between neighbouring pixels drown in bfloat16
 COLLAPSED = 0.25  # fakes that lie less than a quarter as far apart as real images: a few pictures, repeated
@@ -179,6 +180,14 @@ def diversity(real, fake):
 
 
 # What the notebooks show
+
+
+def make_judge(classifier, training_images, held_out, other_class):
+    """A `Judge`, or None where there are too few held-out images to judge by; then a sentence says so."""
+    if len(held_out) >= FEWEST:
+        return Judge(classifier, training_images, held_out, other_class)
+    print(f"{len(held_out)} held-out images are too few to judge the fakes by numbers (at least {FEWEST}).")
+    return None
 
 
 class Judge:

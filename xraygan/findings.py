@@ -28,11 +28,18 @@ def of_gan(folders):
     notes = record.read_record(folders)
     history = pd.read_csv(folders.results / "gan" / "history.csv")
     judged = record.read_json(folders.results / "gan" / "judgement.json")
-    took = f"{len(history)} epochs took {notes['parts']['gan']['seconds'] / 60:.1f} minutes"
+    quality = folders.results / "gan" / "quality.csv"
+    why = "the nearest to validation images" if (folders.results / "gan" / "fidelity.csv").exists() else "the last"
+    lines = (
+        of_fidelity(pd.read_csv(quality), judged)
+        if quality.exists()
+        else ["Too few test images to judge the fakes by numbers."]
+    )
     return (
         _drawings(notes)
-        + f"{took}; the generator of epoch {judged['kept_epoch']} is kept, the nearest to validation images, and drew {judged['fakes']} fakes of {notes['minority']}.\n\n"
-        + "\n".join(f"- {line}" for line in of_fidelity(pd.read_csv(folders.results / "gan" / "quality.csv"), judged))
+        + f"{len(history)} epochs took {notes['parts']['gan']['seconds'] / 60:.1f} minutes; the generator of epoch {judged['kept_epoch']} "
+        + f"is kept, {why}, and drew {judged['fakes']} fakes of {notes['minority']}.\n\n"
+        + "\n".join(f"- {line}" for line in [*lines, of_copies(judged)])
     )
 
 
@@ -47,18 +54,22 @@ def of_fidelity(quality, judged):
     fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
     accuracy = f"{judged['accuracy']:.2f} ({judged['low']:.2f} to {judged['high']:.2f})"
     told = "no better than chance" if judged["low"] <= 0.5 else "better than chance"
-    copies = f"{judged['copies']} of {judged['fakes']} fakes lie twice as near to a training image as to any held-out one"
-    chance = f"as {judged['fresh_copies']} of {judged['fresh']} real held-out images do"
     return [
         f"Distance to test images (KID): {', '.join(distances)}.",
         f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
         f"where other real images have {real['recall']:.2f} and {real['coverage']:.2f}; "
         f"{judged['duplicate_share']:.1%} of the fakes repeat another.",
         f"A small classifier tells real from fake with accuracy {accuracy}, {told}.",
-        f"**Copies: alarm.** {copies}, more often than {chance}."
-        if judged["alarm"]
-        else f"Copies: no alarm. {copies}, {chance}.",
     ]
+
+
+def of_copies(judged):
+    """Whether the fakes are copies of training images, and how often fresh real images look as if they were."""
+    copies = f"{judged['copies']} of {judged['fakes']} fakes lie twice as near to a training image as to any held-out one"
+    chance = f"as {judged['fresh_copies']} of {judged['fresh']} real held-out images do"
+    if judged["alarm"]:
+        return f"**Copies: alarm.** {copies}, more often than {chance}."
+    return f"Copies: no alarm. {copies}, {chance}."
 
 
 def of_comparison(folders):

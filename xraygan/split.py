@@ -71,6 +71,12 @@ def read_split(folders):
     return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
 
 
+def select(image_set, split, part, classes):
+    """The images of some classes in one part, `uint8 (N, 128, 128, 1)`, in the split's order."""
+    chosen = (split["part"] == part) & split["class"].isin(classes)
+    return image_set.images[image_set.rows(split.loc[chosen, "file"])]
+
+
 def _surplus(part, labels, max_images, rng):
     """Rows of the train folder beyond `max_images`, taken from each class in proportion."""
     train = np.flatnonzero(part == "train")
