@@ -1,4 +1,4 @@
-"""What a user waits for: reading images, an epoch of each training, the whole quick study; seconds and peak memory.
+"""What a user waits for: reading images, an epoch of each training; seconds and peak memory.
 
 python -m benchmarks.pipeline       # a table, and results/published/benchmarks/pipeline.csv
 
@@ -55,10 +55,10 @@ def train_gan(precision, count):
 
 
 def time_epochs(model, chain, updates, count):
-    """The median epoch after the first, at least two of them."""
+    """The median epoch after the first."""
     ends = [time.perf_counter()]
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
-    model.fit(chain, steps_per_epoch=updates, epochs=4 if count <= FEW else 3, verbose=0, shuffle=False, callbacks=[watch])
+    model.fit(chain, steps_per_epoch=updates, epochs=4 if count <= FEW else 2, verbose=0, shuffle=False, callbacks=[watch])
     return statistics.median(np.diff(ends)[1:])
 
 
@@ -87,34 +87,18 @@ def write_jpegs(folder, count):
         Image.fromarray(np.roll(drawings[index % 8], index, axis=1)).save(folder / f"{index:05d}.jpg", quality=85)
 
 
-def quick_study(*_):
-    """All three notebooks on the phantom, as `make study` runs them."""
-    store = Path(os.environ["BENCH_FOLDER"]) / "study"
-    start = time.perf_counter()
-    command = [sys.executable, "notebooks/run.py", "--data", "phantom"]
-    subprocess.run(command, cwd=utils.ROOT, env=os.environ | {"XRAYGAN_STORE": str(store)}, check=True, capture_output=True)
-    return time.perf_counter() - start
-
-
-def peak_of_study():
-    notes = json.loads((Path(os.environ["BENCH_FOLDER"]) / "study/results/phantom-quick/record.json").read_text())
-    return max(part["peak_memory_gb"] for part in notes["parts"].values())
-
-
 PARTS = {
     "reading, cold": lambda precision, count: read_images(False, count),
     "reading, cached": lambda precision, count: read_images(True, count),
     "classifier epoch": train_classifier,
     "GAN epoch": train_gan,
-    "quick study": quick_study,
 }
 
 
 def run_part(part, precision, count):
     """One part in this process; prints its row as JSON."""
     seconds = PARTS[part](precision, count)
-    memory = peak_of_study() if part == "quick study" else backend.peak_memory_gb()
-    print(json.dumps({"seconds": seconds, "peak_memory_gb": memory}))
+    print(json.dumps({"seconds": seconds, "peak_memory_gb": backend.peak_memory_gb()}))
 
 
 def main():
@@ -133,13 +117,13 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     write_jpegs(folder / "jpeg", MANY)
     rows = []
-    for part, precision, count in utils.progress([*reading, *trainings, ("quick study", fast, 600)], desc="parts"):
+    for part, precision, count in utils.progress([*reading, *trainings], desc="parts"):
         command = [sys.executable, "-m", "benchmarks.pipeline", part, precision, str(count)]
         environment = os.environ | {"BENCH_FOLDER": str(folder)}
         done = subprocess.run(command, cwd=utils.ROOT, env=environment, capture_output=True, text=True, check=True)
         measured = json.loads(done.stdout.splitlines()[-1])
         row = {"part": part, "precision": precision, "images": count} | measured
-        rows.append(row | {"images_a_second": count / measured["seconds"] if part != "quick study" else None})
+        rows.append(row | {"images_a_second": count / measured["seconds"]})
     shutil.rmtree(folder)
     machine.publish(pd.DataFrame(rows).round(3), "pipeline", chosen)
 
