@@ -216,11 +216,15 @@ class Averages(keras.callbacks.Callback):
     def __init__(self, gan):
         super().__init__()
         self.copies = {decay: [v.numpy() for v in gan.generator.variables] for decay in AVERAGES}
+        self.updates = 0
 
     def on_train_batch_end(self, batch, logs=None):
         live = [v.numpy() for v in self.model.generator.variables]
-        for decay, values in self.copies.items():
-            self.copies[decay] = [decay * old + (1 - decay) * new for old, new in zip(values, live, strict=True)]
+        warm_up = (1 + self.updates) / (10 + self.updates)  # a slow average else remembers the untrained generator
+        self.updates += 1
+        for full_decay, values in self.copies.items():
+            decay = min(full_decay, warm_up)
+            self.copies[full_decay] = [decay * old + (1 - decay) * new for old, new in zip(values, live, strict=True)]
 
 
 def run_trial(name, minority, seed, data, run):
@@ -247,8 +251,9 @@ def run_trial(name, minority, seed, data, run):
                 | losses
                 | judge.distances(drawn)
             )
-        gan.averaged_generator.set_weights(averages.copies[gan.recipe.ema_decay])
-    grid = utils.image_grid(drawn[:32])
+    gan.averaged_generator.set_weights(averages.copies[gan.recipe.ema_decay])
+    drawn = fakes.draw(gan.averaged_generator, noise[:32])
+    grid = utils.image_grid(drawn)
     utils.save_png(grid, utils.run_folders(run).images / "recipes" / f"{name}-{minority}-{seed}.png")
     table = pd.DataFrame(rows).round(5).assign(precision=machine["precision"])
     with utils.replacing(trial_file(name, minority, seed)) as draft:
