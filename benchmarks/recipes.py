@@ -270,10 +270,9 @@ def judge_of(data, run, minority):
     images = sources.read_images(sources.find_source(data))
     parts = split.read_split(folders)
 
-    others = [name for name in images.source.classes if name != minority]
     baseline = classifier.load_baseline(folders)
     real, validation = (split.select(images, parts, part, [minority]) for part in ("train", "validation"))
-    return fidelity.Judge(baseline, real, validation, split.select(images, parts, "train", others)[:500]), real
+    return fidelity.Judge(baseline, real, validation), real
 
 
 def calibrate():
@@ -319,20 +318,20 @@ def summarise():
     last = last[last["ema_decay"] == last["variant"].map(own)].set_index(["minority", "variant", "seed"])
     rows = []
     for (minority, name), group in last.groupby(level=["minority", "variant"], sort=False):
-        base = last.loc[(minority, "base")]["relative_kid"]
-        gained = (group["relative_kid"].droplevel(["minority", "variant"]) - base).dropna()
+        base = last.loc[(minority, "base")]["kid"]
+        gained = (group["kid"].droplevel(["minority", "variant"]) - base).dropna()
         rows.append(
             {"class": minority, "variant": name, "change": VARIANTS[name].change, "seeds": len(group)}
             | {"updates": int(group["updates"].iloc[0])}
-            | group[["kid_classifier", "kid_random", "diversity", "relative_kid"]].mean().round(3).to_dict()
-            | {"spread": round(group["relative_kid"].std(), 3), "against_base": round(gained.mean(), 3)}
+            | group[["kid_classifier", "kid_random", "diversity", "kid"]].mean().round(3).to_dict()
+            | {"spread": round(group["kid"].std(), 3), "against_base": round(gained.mean(), 3)}
             | {"better_than_base": f"{(gained < 0).sum()} of {len(gained)}"}
         )
-    table = pd.DataFrame(rows).sort_values(["class", "relative_kid"])
+    table = pd.DataFrame(rows).sort_values(["class", "kid"])
     print(table.drop(columns="change").to_string(index=False))
     utils.write_table(table, TRIALS / "summary.csv")
     averages = trials[(trials["variant"] == "base") & (trials["seconds"] == BUDGET)]
-    averages = averages.groupby("ema_decay")[["kid_classifier", "kid_random", "relative_kid", "diversity"]].mean().round(3)
+    averages = averages.groupby("ema_decay")[["kid_classifier", "kid_random", "kid", "diversity"]].mean().round(3)
     print(averages)
     utils.write_table(averages.reset_index(), TRIALS / "averages.csv")
 

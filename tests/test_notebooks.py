@@ -103,7 +103,7 @@ def test_every_promised_file_is_there(finished):
     curve = pd.read_csv(results / "gan" / "fidelity.csv")
     assert curve["epoch"].tolist() == [1, 2, 3]
     judgement = json.loads((results / "gan" / "judgement.json").read_text())
-    assert judgement["kept_epoch"] == curve.loc[curve["relative_kid"].idxmin(), "epoch"]
+    assert judgement["kept_epoch"] == curve.loc[curve["kid"].idxmin(), "epoch"]
     assert judgement["fakes"] == 20 and judgement["alarm"] in (True, False)
     quality = pd.read_csv(results / "gan" / "quality.csv")
     assert set(zip(quality["space"], quality["images"], strict=True)) == {

@@ -239,7 +239,7 @@ class FidelityCurve(keras.callbacks.Callback):
             noise: float `(N, latent_dim)`, what is drawn and judged.
             every: epochs between two judgements.
             table_file: CSV with one row a judgement.
-            best_file: weights of the generator with the smallest relative kernel distance so far, and its epoch.
+            best_file: weights of the generator with the smallest kernel distance so far, and its epoch.
         """
         super().__init__()
         self.judge, self.noise, self.every = judge, noise, every
@@ -252,7 +252,7 @@ class FidelityCurve(keras.callbacks.Callback):
         earlier = [row for row in self.rows if row["epoch"] <= epoch]  # after a crash the file may be an epoch ahead
         row = {"epoch": epoch + 1} | self.judge.distances(fakes.draw(self.model.sampler(), self.noise))
         self.rows = [*earlier, row]
-        if all(row["relative_kid"] < other["relative_kid"] for other in earlier):
+        if all(row["kid"] < other["kid"] for other in earlier):
             training.save_variables(self.best_file, self.model.sampler().variables, epoch=epoch + 1)
         utils.write_table(pd.DataFrame(self.rows), self.table_file)
         if earlier and self.judge.has_collapsed(row["diversity"], earlier[-1]["diversity"]):

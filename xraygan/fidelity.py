@@ -84,11 +84,13 @@ class FeatureSpace:
         return (self._raw(images)[:, self.used] - self.mean) / self.spread
 
     def _raw(self, images, batch_size=128):
+        missing = -len(images) % batch_size  # batches of one size are compiled once
+        padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
         batches = [
-            self.network.predict_on_batch(utils.to_unit(images[start : start + batch_size]))
-            for start in range(0, len(images), batch_size)
+            self.network.predict_on_batch(utils.to_unit(padded[start : start + batch_size]))
+            for start in range(0, len(padded), batch_size)
         ]
-        return np.concatenate(batches).astype(np.float64)
+        return np.concatenate(batches)[: len(images)].astype(np.float64)
 
 
 # Distances between two sets of features
@@ -182,10 +184,10 @@ def diversity(real, fake):
 # What the notebooks show
 
 
-def make_judge(classifier, training_images, held_out, other_class):
+def make_judge(classifier, training_images, held_out):
     """A `Judge`, or None where there are too few held-out images to judge by; then a sentence says so."""
     if len(held_out) >= FEWEST:
-        return Judge(classifier, training_images, held_out, other_class)
+        return Judge(classifier, training_images, held_out)
     print(f"{len(held_out)} held-out images are too few to judge the fakes by numbers (at least {FEWEST}).")
     return None
 
@@ -196,23 +198,18 @@ class Judge:
     Attributes:
         spaces: list of `FeatureSpace`.
         held_out: {space: features of the held-out real images}.
-        other_class: {space: kernel distance of another class}: what 1 is on the scale of `relative`.
     """
 
-    def __init__(self, classifier, training_images, held_out, other_class):
+    def __init__(self, classifier, training_images, held_out):
         """
         Args:
             classifier: the baseline CNN.
             training_images: `uint8 (N, 128, 128, 1)`, what the GAN sees.
             held_out: the same class, never seen by the GAN: validation while choosing, test once, at the end.
-            other_class: real images of another class.
         """
         networks = classifier_network(classifier), random_network()
         self.spaces = [FeatureSpace(network, training_images) for network in networks]
         self.held_out = {space.name: space(held_out) for space in self.spaces}
-        self.other_class = {
-            space.name: kernel_distance(self.held_out[space.name], space(other_class))[0] for space in self.spaces
-        }
 
     def distances(self, images):
         """A row of the curve by epoch: kernel distance in each space, and how varied the images are.
@@ -221,14 +218,13 @@ class Judge:
             images: `uint8 (N, 128, 128, 1)`.
 
         Returns:
-            dict of `kid_SPACE`; `relative_kid`, their mean where another class is 1 and held-out real is 0; and `diversity`.
+            dict of `kid_SPACE`; `kid`, their mean; and `diversity`.
         """
         features = {space.name: space(images) for space in self.spaces}
         distances = {name: kernel_distance(self.held_out[name], features[name])[0] for name in features}
-        relative = np.mean([distances[name] / self.other_class[name] for name in features])
         varied = diversity(self.held_out["random"], features["random"])
         return {f"kid_{name}": value for name, value in distances.items()} | {
-            "relative_kid": float(relative),
+            "kid": float(np.mean(list(distances.values()))),
             "diversity": varied,
         }
 

@@ -145,29 +145,30 @@ def gan_losses(history, title):
 
 
 def fidelity_curve(table, other_class, kept_epoch, title):
-    """Kernel distance to validation images by epoch, another class being 1, and how varied the fakes are.
+    """Kernel distance to validation images by epoch, and how varied the fakes are.
 
     Args:
         table: rows of `fidelity.Judge.distances`, with their epoch.
-        other_class: {space: kernel distance of another class}.
+        other_class: such a row of another class.
         kept_epoch: the epoch whose generator is kept.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
-    looks = {"classifier": (COLOURS["before"], "-"), "random": (COLOURS["after"], "--")}
-    for space, (colour, style) in looks.items():
-        relative = table[f"kid_{space}"] / other_class[space]
-        axes[0].plot(table["epoch"], relative, color=colour, linestyle=style, label=f"{space} features")
-    kept = table.loc[table["epoch"] == kept_epoch, "relative_kid"]
-    axes[0].plot(kept_epoch, kept, "o", color="white", markeredgecolor="black", label=f"kept: epoch {kept_epoch}")
-    axes[0].axhline(1, linestyle=":", color="grey", label="another class")
-    axes[0].axhline(0, linestyle="-", color="grey", linewidth=0.8, label="held-out real")
-    axes[0].set(xlabel="epoch", ylabel="relative KID", title="distance (lower is better)", ylim=(-0.1, None))
+    for space, colour, style in (("classifier", COLOURS["before"], "-"), ("random", COLOURS["after"], "--")):
+        name = f"kid_{space}"
+        axes[0].plot(table["epoch"], table[name], color=colour, linestyle=style, label=f"{space} features")
+        axes[0].axhline(other_class[name], color=colour, linestyle=style, linewidth=0.7, alpha=0.7)
+        axes[0].annotate("another class", (table["epoch"].max(), other_class[name]), ha="right", va="bottom", color=colour)
+    kept = table.loc[table["epoch"] == kept_epoch, "kid"]
+    axes[0].plot(kept_epoch, kept, "o", color="white", markeredgecolor="black", label=f"kept: epoch {kept_epoch}, mean of both")
+    axes[0].axhline(0, color="grey", linewidth=0.8)
+    axes[0].annotate("held-out real", (table["epoch"].max(), 0), ha="right", va="bottom", color="grey")
+    axes[0].set(xlabel="epoch", ylabel="KID", title="distance (lower is better)")
     axes[0].legend()
     axes[1].plot(table["epoch"], table["diversity"], color="black")
-    axes[1].axhline(1, linestyle="-", color="grey", linewidth=0.8, label="held-out real")
-    axes[1].axhline(fidelity.COLLAPSED, linestyle=":", color="grey", label="collapse")
+    for height, meaning in ((1, "held-out real"), (fidelity.COLLAPSED, "collapse")):
+        axes[1].axhline(height, color="grey", linestyle=":")
+        axes[1].annotate(meaning, (table["epoch"].max(), height), ha="right", va="bottom", color="grey")
     axes[1].set(xlabel="epoch", ylabel="diversity", title="how far apart the fakes are", ylim=(0, None))
-    axes[1].legend()
     figure.suptitle(title)
     return figure
 
