@@ -1,9 +1,10 @@
 """What the benchmarks share: the machine's own peak, and tables that say where they were measured."""
 
-import json
 import statistics
 import time
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 import utils
@@ -31,8 +32,16 @@ def matrix_peak(precision):
     return 2 * SIZE**3 / statistics.median(seconds)
 
 
+def seconds_between_updates(model, data, **fit_arguments):
+    """`float (updates − 1,)`: the seconds from the end of each update of one epoch to the end of the next."""
+    times = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+    model.fit(data, verbose=0, shuffle=False, callbacks=[watch], **fit_arguments)
+    return np.diff(times)
+
+
 def publish(table, name, chosen):
     """Print a table and write it, with the machine and the versions beside it."""
     print(table.to_string(index=False))
     utils.write_table(table, PUBLISHED / f"{name}.csv")
-    record.write_json(PUBLISHED / f"{name}_machine.json", json.loads(json.dumps(chosen)))
+    record.write_json(PUBLISHED / f"{name}_machine.json", chosen)

@@ -13,7 +13,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field, replace
 
 import joblib
@@ -23,6 +22,7 @@ import pandas as pd
 from keras import layers, ops
 
 import utils
+from benchmarks import machine
 from xraygan import backend, classifier, dcgan, fakes, fidelity, sources, split, training
 
 TRIALS = utils.ROOT / "results" / "published" / "recipes"
@@ -30,12 +30,7 @@ BUDGET = 600  # seconds a trial takes on one core of the calibrated machine
 SEEDS = (0, 1, 2)
 NUM_JUDGED = 512  # fakes that are judged
 MOMENTS = 5  # how often within a trial
-AVERAGES = (
-    0.0,
-    0.99,
-    0.995,
-    0.999,
-)  # decays that are compared within each trial, since they don't change it; 0 is the live generator
+AVERAGES = (0.0, 0.99, 0.995, 0.999)  # decays compared within each trial, which they don't change; 0 is the live generator
 
 
 # Networks that differ from the default
@@ -107,12 +102,12 @@ class Penalised(dcgan.DCGAN):
         nudged = seen + 0.02 * keras.random.normal(ops.shape(seen), seed=self.random)
 
         def penalty(weights):
-            state = [variable.value for variable in self.discriminator.non_trainable_variables]
+            state = dcgan.values(self.discriminator.non_trainable_variables)
             logits, _ = self.discriminator.stateless_call(weights, state, ops.concatenate([seen, nudged]), training=True)
             here, there = ops.split(logits, 2)
             return 0.5 * ops.mean(ops.square((here - there) / 0.02)), None
 
-        weights = [ops.convert_to_tensor(variable.value) for variable in self.discriminator.trainable_variables]
+        weights = dcgan.values(self.discriminator.trainable_variables)
         value, _, pull = backend.pullback(penalty, weights)
         (extra,) = pull(ops.ones_like(value))
         return [a + b for a, b in zip(d_gradients, extra, strict=True)], *rest
@@ -123,7 +118,7 @@ class Hinge(dcgan.DCGAN):
 
     def gradients(self, real, noise):
         def lose(d_weights, g_weights):
-            state = [variable.value for variable in self.generator.non_trainable_variables]
+            state = dcgan.values(self.generator.non_trainable_variables)
             fake, moved = self.generator.stateless_call(g_weights, state, noise, training=True)
             seen_real, seen_fake = self._as_seen(real), self._as_seen(fake)
             both = ops.concatenate([seen_real, ops.stop_gradient(seen_fake)])
@@ -134,7 +129,7 @@ class Hinge(dcgan.DCGAN):
             return d_loss - ops.mean(fooling), (real_logits, fake_logits, moved)
 
         networks = self.discriminator, self.generator
-        weights = [[ops.convert_to_tensor(v.value) for v in network.trainable_variables] for network in networks]
+        weights = [dcgan.values(network.trainable_variables) for network in networks]
         loss, (real_logits, fake_logits, moved), pull = backend.pullback(lose, *weights)
         for variable, value in zip(self.generator.non_trainable_variables, moved, strict=True):
             variable.assign(value)
@@ -229,7 +224,7 @@ class Averages(keras.callbacks.Callback):
 
 def run_trial(name, minority, seed, data, run):
     """Train one variant for its budget and write what its fakes are worth, at five moments and with every average."""
-    machine = backend.configure()
+    chosen = backend.configure()
     judge, images = judge_of(data, run, minority)
     seconds = pd.read_csv(TRIALS / "seconds_an_update.csv", index_col="variant").loc[name, "seconds"]
     gan = build(name, seed)
@@ -255,9 +250,8 @@ def run_trial(name, minority, seed, data, run):
     drawn = fakes.draw(gan.averaged_generator, noise[:32])
     grid = utils.image_grid(drawn)
     utils.save_png(grid, utils.run_folders(run).images / "recipes" / f"{name}-{minority}-{seed}.png")
-    table = pd.DataFrame(rows).round(5).assign(precision=machine["precision"])
-    with utils.replacing(trial_file(name, minority, seed)) as draft:
-        table.to_csv(draft, index=False)
+    table = pd.DataFrame(rows).round(5).assign(precision=chosen["precision"])
+    utils.write_table(table, trial_file(name, minority, seed))
 
 
 def trial_file(name, minority, seed):
@@ -269,7 +263,6 @@ def judge_of(data, run, minority):
     folders = utils.run_folders(run)
     images = sources.read_images(sources.find_source(data))
     parts = split.read_split(folders)
-
     baseline = classifier.load_baseline(folders)
     real, validation = (split.select(images, parts, part, [minority]) for part in ("train", "validation"))
     return fidelity.Judge(baseline, real, validation), real
@@ -291,11 +284,8 @@ def time_updates(name, num_updates=12):
     backend.configure()
     gan = build(name, 0)
     images = np.random.default_rng(0).integers(0, 256, (128, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
-    times = []
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
     batches = training.RepeatingShuffle(images, None, utils.to_signed, gan.recipe.batch_size, 0)
-    gan.fit(batches, steps_per_epoch=num_updates, verbose=0, shuffle=False, callbacks=[watch])
-    print(np.median(np.diff(times)[2:]))
+    print(np.median(machine.seconds_between_updates(gan, batches, steps_per_epoch=num_updates)[2:]))
 
 
 def search(data, run, only):

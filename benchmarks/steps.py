@@ -10,7 +10,6 @@ update goes through the networks. The references are written from their descript
 
 import argparse
 import statistics
-import time
 
 import keras
 import numpy as np
@@ -40,7 +39,10 @@ class TwoOptimizers(dcgan.DCGAN):
     def descend(self, optimizer, tape, loss, network):
         optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
 
-    def logs(self, d_loss, g_loss):
+    def train_step(self, data):
+        real = data[0] if isinstance(data, tuple) else data
+        self._average_generator()
+        d_loss, g_loss = self.descend_both(real)
         self.discriminator_loss.update_state(d_loss)
         self.generator_loss.update_state(g_loss)
         return {"d_loss": self.discriminator_loss.result(), "g_loss": self.generator_loss.result()}
@@ -49,9 +51,7 @@ class TwoOptimizers(dcgan.DCGAN):
 class KerasIo(TwoOptimizers):
     """Two passes through the generator: one for the discriminator's update, one for its own."""
 
-    def train_step(self, data):
-        real = data[0] if isinstance(data, tuple) else data
-        self._average_generator()
+    def descend_both(self, real):
         fake = self.generator(self.noise(real), training=True)
         both = ops.concatenate([self._as_seen(real), self._as_seen(fake)])
         with tf.GradientTape() as tape:
@@ -62,15 +62,13 @@ class KerasIo(TwoOptimizers):
             fake = self.generator(self.noise(real), training=True)
             g_loss = dcgan.generator_loss(self.discriminator(self._as_seen(fake), training=True))
         self.descend(self.optimizers[1], tape, g_loss, self.generator)
-        return self.logs(d_loss, g_loss)
+        return d_loss, g_loss
 
 
 class TensorFlowTutorial(TwoOptimizers):
     """One pass through the generator, two tapes over it and the discriminator."""
 
-    def train_step(self, data):
-        real = data[0] if isinstance(data, tuple) else data
-        self._average_generator()
+    def descend_both(self, real):
         with tf.GradientTape() as g_tape, tf.GradientTape() as d_tape:
             fake = self.generator(self.noise(real), training=True)
             real_logits = self.discriminator(self._as_seen(real), training=True)
@@ -79,7 +77,7 @@ class TensorFlowTutorial(TwoOptimizers):
             g_loss = dcgan.generator_loss(fake_logits)
         self.descend(self.optimizers[1], g_tape, g_loss, self.generator)
         self.descend(self.optimizers[0], d_tape, d_loss, self.discriminator)
-        return self.logs(d_loss, g_loss)
+        return d_loss, g_loss
 
 
 # Passes an image costs: (generator, discriminator), where forward, gradient of weights and gradient of inputs count one each.
@@ -113,10 +111,7 @@ def build(gan_class, precision):
 
 def images_a_second(gan, images, batch_size):
     """Of one short training, the first updates left out."""
-    times = []
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
-    gan.fit(images, batch_size=batch_size, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
-    return batch_size / statistics.median(np.diff(times)[1:])
+    return batch_size / statistics.median(machine.seconds_between_updates(gan, images, batch_size=batch_size)[1:])
 
 
 def main():

@@ -45,7 +45,7 @@ def test_the_references_train(name):
         assert all(np.abs(np.array(v) - o).max() > 0 for v, o in zip(network.trainable_variables, old, strict=True))
 
 
-def test_the_searchs_base_is_the_product(monkeypatch):
+def test_the_searchs_base_is_the_product():
     """The table of what was tried starts from the recipe in the code as it was when the search began."""
     generator, discriminator = dcgan.build_generator("dcgan"), dcgan.build_discriminator("dcgan")
     assert recipes.generator(100).count_params() == generator.count_params()

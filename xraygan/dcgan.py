@@ -178,18 +178,18 @@ class DCGAN(keras.Model):
         """
 
         def generate(weights):
-            return self.generator.stateless_call(weights, _values(self.generator.non_trainable_variables), noise, training=True)
+            return self.generator.stateless_call(weights, values(self.generator.non_trainable_variables), noise, training=True)
 
         def judge(weights, fake):
-            state = _values(self.discriminator.non_trainable_variables)
+            state = values(self.discriminator.non_trainable_variables)
             # Apart, not as one batch: two small convolutions side by side keep two cores busier than one large one.
             real_logits, state = self.discriminator.stateless_call(weights, state, self._as_seen(real), training=True)
             fake_logits, state = self.discriminator.stateless_call(weights, state, self._as_seen(fake), training=True)
             return discriminator_loss(real_logits, fake_logits), (real_logits, fake_logits, state)
 
-        fake, g_state, pull_generator = backend.pullback(generate, _values(self.generator.trainable_variables))
+        fake, g_state, pull_generator = backend.pullback(generate, values(self.generator.trainable_variables))
         d_loss, (real_logits, fake_logits, d_state), pull_judge = backend.pullback(
-            judge, _values(self.discriminator.trainable_variables), fake
+            judge, values(self.discriminator.trainable_variables), fake
         )
         d_gradients, fake_gradient = pull_judge(ops.ones_like(d_loss))
         factor = -ops.exp(-ops.maximum(fake_logits, -60.0))  # beyond −60 the exponential would leave float32
@@ -212,7 +212,8 @@ class DCGAN(keras.Model):
             average.assign(decay * average.value + (1 - decay) * live.value)
 
 
-def _values(variables):
+def values(variables):
+    """What the variables hold now, as a list of tensors for `stateless_call`."""
     return [ops.convert_to_tensor(variable.value) for variable in variables]
 
 

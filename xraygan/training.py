@@ -90,10 +90,10 @@ class SavedState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         if self.monitor and self.best_epoch() == epoch + 1:
-            save_variables(self.folder / "best.npz", self.model.weights)
+            save_variables(self.folder / "best.npz", self.model.weights, epoch + 1)
         utils.write_table(pd.DataFrame(self.rows), self.history_file)
         outdated = self._states().values()
-        save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model))
+        save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model), epoch + 1)
         for file in outdated:
             file.unlink()
 
@@ -106,7 +106,7 @@ def _everything(model):
     return [*model.variables, *model.optimizer.variables]
 
 
-def save_variables(file, variables, epoch=0):
+def save_variables(file, variables, epoch):
     """Write variables, in their order, and the epoch they are from."""
     with utils.replacing(file) as draft, draft.open("wb") as opened:
         np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables], epoch=epoch)
