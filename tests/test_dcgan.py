@@ -148,7 +148,8 @@ TRAIN = textwrap.dedent("""
     from pathlib import Path
     import numpy as np
     import utils
-    from xraygan import backend, classifier, dcgan, fidelity
+    from xraygan import backend, classifier, dcgan, fidelity, training
+    training.SECONDS_BETWEEN_STATES = float(sys.argv[2])
     backend.configure()
     utils.set_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (30, 128, 128, 1), dtype=np.uint8)
@@ -165,11 +166,10 @@ TRAIN = textwrap.dedent("""
 """)
 
 
-def train_in_a_process(store):
+def train_in_a_process(store, seconds_between_states="inf"):
     environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(store)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
+    command = [sys.executable, "-c", TRAIN, str(store), seconds_between_states]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
 
 
 def result_of(process):
@@ -181,18 +181,23 @@ def grids_of(store):
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (store / "images").rglob("*.png")}
 
 
+def kill_when(process, reached):
+    deadline = time.time() + 200
+    while time.time() < deadline and process.poll() is None and not reached():
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
-    """SIGKILL right after an epoch's state appears, twice; weights, optimizer, random state, tables, grids and the kept generator agree."""
+    """SIGKILL as a state appears, and when tables and grids are ahead of it; weights, optimizer, random state, tables, grids and the kept generator agree."""
     whole = result_of(train_in_a_process(tmp_path / "whole"))
     state = tmp_path / "cut" / "models" / "killed" / "gan_state"
-    for epoch in (2, 5):
-        process = train_in_a_process(tmp_path / "cut")
-        deadline = time.time() + 200
-        while time.time() < deadline and process.poll() is None and not list(state.glob(f"epoch_{epoch:05d}*")):
-            time.sleep(0.02)
-        assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    history = tmp_path / "cut" / "results" / "killed" / "gan" / "history.csv"
+    kill_when(train_in_a_process(tmp_path / "cut", "0"), lambda: list(state.glob("epoch_00002*")))
+    kill_when(train_in_a_process(tmp_path / "cut"), lambda: len(pd.read_csv(history)) >= 6)
+    assert not list(state.glob("epoch_00006*"))
     assert result_of(train_in_a_process(tmp_path / "cut")) == whole
     for table in ("history.csv", "fidelity.csv"):
         cut, undisturbed = (pd.read_csv(tmp_path / store / "results/killed/gan" / table) for store in ("cut", "whole"))

@@ -1,7 +1,8 @@
-"""Training that survives a disconnect: batches that depend on seed and step only, and a state written after every epoch."""
+"""Training that survives a disconnect: batches that depend on seed and step only, and a state written twice a minute."""
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 import utils
+
+SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
 
 class RepeatingShuffle(keras.utils.PyDataset):
@@ -47,10 +50,10 @@ class RepeatingShuffle(keras.utils.PyDataset):
 
 
 class SavedState(keras.callbacks.Callback):
-    """Writes weights, optimizer, random state and history after every epoch, each file whole or absent.
+    """Writes weights, optimizer and random state now and then and at the end, history after every epoch, each file whole or absent.
 
     The epoch is part of the state's file name, so that one rename moves everything on at once; `best.npz` and the
-    history are written before it and are made again if a crash falls between.
+    history may be ahead of it after a crash, and are made again.
     """
 
     def __init__(self, folder, history_file, monitor=None):
@@ -63,6 +66,7 @@ class SavedState(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.history_file, self.monitor = Path(folder), Path(history_file), monitor
         self.rows = []
+        self.written = time.monotonic()
 
     def restore(self, model):
         """Load the newest state into a built and compiled `model`; returns the number of finished epochs (0 if none)."""
@@ -92,10 +96,19 @@ class SavedState(keras.callbacks.Callback):
         if self.monitor and self.best_epoch() == epoch + 1:
             save_variables(self.folder / "best.npz", self.model.weights, epoch + 1)
         utils.write_table(pd.DataFrame(self.rows), self.history_file)
+        if time.monotonic() - self.written >= SECONDS_BETWEEN_STATES:
+            self._write()
+
+    def on_train_end(self, logs=None):
+        if len(self.rows) not in self._states():
+            self._write()
+
+    def _write(self):
         outdated = self._states().values()
-        save_variables(self.folder / f"epoch_{epoch + 1:05d}.npz", _everything(self.model), epoch + 1)
+        save_variables(self.folder / f"epoch_{len(self.rows):05d}.npz", _everything(self.model), len(self.rows))
         for file in outdated:
             file.unlink()
+        self.written = time.monotonic()
 
     def _states(self):
         return {int(file.stem.removeprefix("epoch_")): file for file in self.folder.glob("epoch_*.npz")}
