@@ -40,6 +40,18 @@ class RunFolders:
     results: Path
     generated: Path
 
+    def below(self, name):
+        """The same four folders, one level down, e.g. for the GAN of another seed; created if they aren't there."""
+        folders = RunFolders(
+            self.run, self.models / name, self.images / name, self.results / name, self.generated / name
+        )
+        folders.make()
+        return folders
+
+    def make(self):
+        for folder in (self.models, self.images, self.results, self.generated):
+            folder.mkdir(parents=True, exist_ok=True)
+
 
 def run_folders(run, store=None):
     """Create and return the folders of the run called `run`, e.g. `phantom-quick`.
@@ -57,8 +69,7 @@ def run_folders(run, store=None):
     folders = RunFolders(
         run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
     )
-    for folder in (folders.models, folders.images, folders.results, folders.generated):
-        folder.mkdir(parents=True, exist_ok=True)
+    folders.make()
     return folders
 
 

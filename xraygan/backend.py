@@ -30,12 +30,13 @@ with _quiet_stderr():
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
 
 
-def configure(precision="auto", deterministic=True):
-    """Set precision and determinism for this process, before any model is built.
+def configure(precision="auto", deterministic=True, threads=0):
+    """Set precision, determinism and threads for this process, before any model is built.
 
     Args:
         precision: "auto" (bfloat16 where the device multiplies it fast, else float32), "float32" or "mixed_bfloat16".
         deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is).
+        threads: processor threads an operation uses, which decide its last digits; 0 for as many as there are cores. TensorFlow only.
 
     Returns:
         dict of what was chosen, for the run's record.
@@ -45,16 +46,21 @@ def configure(precision="auto", deterministic=True):
         raise ValueError(f"PRECISION is {precision!r}; choose one of {', '.join(choices)}.")
     chosen = fast_precision() if precision == "auto" else precision
     keras.mixed_precision.set_global_policy(chosen)
-    if deterministic and keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        with contextlib.suppress(RuntimeError):  # a process that has computed already keeps its threads
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
     return {
         "backend": keras.backend.backend(),
         "precision": chosen,
         "deterministic": deterministic,
         "device": device_name(),
         "cores": os.cpu_count(),
+        "threads": num_threads(),
         "platform": platform.system(),
         "packages": package_versions(),
     }
@@ -66,6 +72,20 @@ def fast_precision():
     if gpu:
         return "mixed_bfloat16" if gpu.get("compute_capability", (0, 0))[0] >= 8 else "float32"  # Ampere and later
     return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "float32"
+
+
+def num_threads():
+    """Processor threads that an operation uses."""
+    if keras.backend.backend() != "tensorflow":
+        return os.cpu_count()
+    import tensorflow as tf
+
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+
+
+def has_gpu():
+    """Whether the models run on a GPU."""
+    return bool(_gpu_details())
 
 
 def use_jit():

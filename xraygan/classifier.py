@@ -38,13 +38,19 @@ def targets(labels, classes, minority):
     return labels.astype(np.int32)
 
 
+def _by_target(weights, source):
+    """Weights by class index → {what `targets` gives: weight}, as Keras takes them."""
+    keys = targets(np.arange(len(weights)), source.classes, source.minority)
+    return {int(key): float(weight) for key, weight in zip(keys, weights, strict=True)}
+
+
 def updates_per_epoch(num_real_images):
     """An epoch is ⌈real training images / 128⌉ updates, with or without extra images: no arm trains longer than another."""
     return -(-num_real_images // BATCH_SIZE)
 
 
 def train_classifier(
-    images, labels, validation, source, profile, seed, num_real_images, state_folder, history_file, description
+    images, labels, validation, source, profile, seed, num_real_images, state_folder, history_file, description, weights=None
 ):
     """Train the CNN, resuming where it stopped; the weights of the best validation loss are kept.
 
@@ -58,6 +64,7 @@ def train_classifier(
         state_folder: where the training keeps what it needs to resume.
         history_file: CSV with one row an epoch.
         description: of the progress bar.
+        weights: `float (num_classes,)`, the weight of an image of each class in the training loss; None weighs all alike.
 
     Returns:
         the model with its best weights, and the history as a DataFrame.
@@ -75,7 +82,8 @@ def train_classifier(
         state_folder,
         history_file,
         parameters={"seed": seed, "classes": source.classes, "updates_per_epoch": updates}
-        | {"images": training.fingerprint(images, y), "validation": training.fingerprint(*validation)},
+        | {"images": training.fingerprint(images, y), "validation": training.fingerprint(*validation)}
+        | ({} if weights is None else {"weights": list(map(float, weights))}),
         monitor="val_loss",
         patience=profile.classifier_patience,
     )
@@ -86,6 +94,7 @@ def train_classifier(
         description,
         validation_data=(utils.to_unit(validation[0]), targets(validation[1], source.classes, source.minority)),
         validation_batch_size=BATCH_SIZE,
+        class_weight=None if weights is None else _by_target(weights, source),
     )
     run.state.load_best()
     return model, history

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 import utils
+from xraygan import arms
 
 PROFILES = utils.ROOT / "notebooks" / "profiles"
 
@@ -22,6 +23,8 @@ class Profile:
         gan_epochs: passes over the minority class.
         gan_sample_every: epochs between two sample grids.
         num_fakes: generated images to add.
+        arms: the ways to rebalance that are compared, names of `arms.ARMS`.
+        num_seeds: how often each is trained, each time with other initial weights and another GAN.
     """
 
     max_train_images: int
@@ -31,6 +34,8 @@ class Profile:
     gan_epochs: int
     gan_sample_every: int
     num_fakes: int
+    arms: tuple
+    num_seeds: int
 
     def epochs_of_classifier(self, updates_per_epoch):
         """The number of epochs that both limits allow, at least one."""
@@ -60,11 +65,13 @@ def load_profile(name):
     expected = {entry.name for entry in fields(Profile)}
     if not isinstance(values, dict) or set(values) != expected:
         raise ValueError(f"profile {path.name} must have exactly the keys {', '.join(sorted(expected))}.")
-    for key, value in values.items():
-        smallest = 0 if key in MAY_BE_ZERO else 1
+    for key in expected - {"arms"}:
+        value, smallest = values[key], 0 if key in MAY_BE_ZERO else 1
         if type(value) is not int or value < smallest:
             raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
-    return Profile(**values)
+    if not isinstance(values["arms"], list) or not set(values["arms"]) <= set(arms.ARMS) or "nothing" not in values["arms"]:
+        raise ValueError(f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, 'nothing' among them.")
+    return Profile(**values | {"arms": tuple(values["arms"])})
 
 
 def run_name(run, source_name, profile_name):

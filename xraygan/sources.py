@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,20 @@ class ImageSet:
         """A hash of every file's name and bytes: two runs with the same fingerprint saw the same data."""
         lines = "\n".join(f"{file} {digest}" for file, digest in zip(self.files, self.digests, strict=True))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    def of(self, classes, minority):
+        """The images of some classes alone, their labels counted anew."""
+        kept = np.isin(np.array(self.source.classes)[self.labels], classes)
+        position = np.array([classes.index(name) if name in classes else -1 for name in self.source.classes])
+        return ImageSet(
+            replace(self.source, classes=tuple(classes), minority=minority),
+            self.images[kept],
+            position[self.labels[kept]],
+            self.parts[kept],
+            self.files[kept],
+            self.digests[kept],
+            self.skipped,
+        )
 
     def rows(self, files):
         """The row of each of `files`, in their order."""

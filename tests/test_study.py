@@ -1,0 +1,158 @@
+"""The comparison as it runs: every unit trained once, arms alike in all but the extra images, the same on any worker."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import utils
+from xraygan import arms, audit, classifier, dcgan, record, settings, sources, split, study, training
+
+TINY = settings.Profile(
+    max_train_images=0,
+    classifier_epochs=2,
+    classifier_updates=0,
+    classifier_patience=2,
+    gan_epochs=1,
+    gan_sample_every=1,
+    num_fakes=24,
+    arms=tuple(arms.ARMS),
+    num_seeds=2,
+)
+
+
+def prepare(store, data):
+    """What notebooks 1 and 2 leave, of untrained networks: a record, a split over three classes, a baseline, a generator."""
+    folders = utils.run_folders("study", store)
+    everything = sources.read_images(sources.find_source(str(data), "NORMAL,COVID19,PNEUMONIA", "COVID19"), show_progress=False)
+    groups, _ = audit.find_groups(everything)
+    parts = split.make_split(everything, groups)
+    split.write_split(parts, folders)
+    counts = split.counts_table(parts, everything.source.classes)
+    record.start_record(
+        folders,
+        classes=["NORMAL", "COVID19"],
+        also=["PNEUMONIA"],
+        minority="COVID19",
+        seed=0,
+        machine={"threads": 1},
+        data={"fingerprint": everything.fingerprint, "counts": counts.to_dict()},
+    )
+    training.save_model(classifier.build_classifier(2), folders.models / "before_gan.keras")
+    training.save_model(dcgan.build_generator("dcgan"), folders.models / "dcgan_generator.keras")
+    return study.Study(str(data), str(store), "study", TINY, "dcgan", "float32")
+
+
+TWO = study.Setting(("NORMAL", "COVID19"), "COVID19")
+THREE = study.Setting(("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
+SCARCE = study.Setting(("NORMAL", "PNEUMONIA"), "PNEUMONIA", num_real=12)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, phantom_folder):
+    """A study of all arms in three classes with one seed, and of two arms in the thinned setting with two."""
+    tiny = prepare(tmp_path_factory.mktemp("whole"), phantom_folder)
+    units = study.plan(THREE, arms.ARMS, [1], 24) + study.plan(SCARCE, ["nothing", "gan"], [0, 1], 24)
+    return tiny, units, study.run(tiny, units)
+
+
+def test_arms_match_in_all_but_the_extra_images(whole):
+    tiny, units, table = whole
+    three = table[table["setting"] == "3-classes"].set_index("arm")
+    assert set(three.index) == set(arms.ARMS)
+    for column in ("real_images", "updates_per_epoch", "updates", "test_images", "seed", "threads"):
+        assert three[column].nunique() == 1, column
+    adding = three.drop(["nothing", "class_weights"])
+    assert (adding["extra_images"] == 24).all() and (three.loc[["nothing", "class_weights"], "extra_images"] == 0).all()
+    files = [study.predictions_of(tiny, unit)[["file", "label"]] for unit in units if unit.setting == THREE]
+    assert all(other.equals(files[0]) for other in files)
+    assert (three["best_update"] <= three["updates"]).all()
+
+
+def test_arms_of_one_seed_start_alike_and_end_apart(whole):
+    tiny, units, _ = whole
+    tables = {unit.arm: study.predictions_of(tiny, unit) for unit in units if unit.setting == THREE}
+    hashes = {arm: table["probability"].round(6).to_numpy().tobytes() for arm, table in tables.items()}
+    assert len(set(hashes.values())) == len(arms.ARMS)
+
+
+def test_a_thinned_setting_is_thinned_and_its_gan_sees_just_those(whole):
+    tiny, _, _ = whole
+    all_images = study.images_of(tiny, replace(SCARCE, num_real=0), 0)[1]
+    source, parts = study.images_of(tiny, SCARCE, 0)
+    label = source.classes.index("PNEUMONIA")
+    counts = {part: np.bincount(parts[part][1]) for part in parts}
+    everything = {part: np.bincount(all_images[part][1]) for part in parts}
+    assert counts["train"][label] == 12
+    share = 12 / everything["train"][label]
+    assert counts["validation"][label] == round(share * everything["validation"][label])
+    assert counts["test"].tolist() == everything["test"].tolist()
+    assert counts["train"][1 - label] == everything["train"][1 - label]
+    other_seed = study.images_of(tiny, SCARCE, 1)[1]
+    assert set(parts["train"][2]) != set(other_seed["train"][2])
+    history = study.gan_folders(tiny, SCARCE, 0).results / "gan" / "history.csv"
+    assert len(pd.read_csv(history)) == 1
+
+
+def fingerprints(tiny, units):
+    return {unit: hashlib.sha256(study.unit_file(tiny, unit).with_suffix(".csv").read_bytes()).hexdigest() for unit in units}
+
+
+def test_finished_units_are_not_redone_and_a_changed_parameter_makes_new_ones(whole):
+    tiny, units, _ = whole
+    files = {unit: study.unit_file(tiny, unit) for unit in units}
+    times = {unit: file.stat().st_mtime_ns for unit, file in files.items()}
+    study.run(tiny, units)
+    assert times == {unit: file.stat().st_mtime_ns for unit, file in files.items()}
+    longer = replace(tiny, profile=replace(TINY, classifier_epochs=3))
+    assert not any(study.is_finished(longer, unit) for unit in units)
+    other_recipe = replace(tiny, recipe="seed")
+    assert {unit.arm for unit in units if not study.is_finished(other_recipe, unit)} == {"gan", "gan_and_classical"}
+    assert not study.is_finished(tiny, replace(units[0], num_extra=25))
+
+
+RUN = textwrap.dedent("""
+    import sys
+    sys.path.insert(0, {tests!r})
+    import test_study as t
+    from xraygan import study
+    tiny = study.Study({data!r}, {store!r}, "study", t.TINY, "dcgan", "float32")
+    study.run(tiny, study.plan(t.TWO, ["nothing", "oversampling", "gan"], [1], 24), {scheduler!r})
+""")
+
+
+def run_in_a_process(store, data, scheduler=""):
+    code = RUN.format(tests=str(utils.ROOT / "tests"), data=str(data), store=str(store), scheduler=scheduler)
+    environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom_folder):
+    units = study.plan(TWO, ["nothing", "oversampling", "gan"], [1], 24)
+    found = {}
+    for name in ("cut", "undisturbed"):
+        tiny = prepare(tmp_path / name, phantom_folder)
+        process = run_in_a_process(tmp_path / name, phantom_folder)
+        if name == "cut":
+            deadline = time.time() + 200
+            while time.time() < deadline and not any(study.is_finished(tiny, unit) for unit in units):
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            finished = {unit: study.unit_file(tiny, unit).stat().st_mtime_ns for unit in units if study.is_finished(tiny, unit)}
+            assert 0 < len(finished) < len(units)
+            process = run_in_a_process(tmp_path / name, phantom_folder)
+        assert process.wait(300) == 0
+        found[name] = fingerprints(tiny, units)
+    assert found["cut"] == found["undisturbed"]
+    cut = study.Study(str(phantom_folder), str(tmp_path / "cut"), "study", TINY, "dcgan", "float32")
+    assert all(study.unit_file(cut, unit).stat().st_mtime_ns == written for unit, written in finished.items())

@@ -1,0 +1,355 @@
+"""The controlled comparison: every arm with every seed, each a unit that is trained once, written when finished, never redone.
+
+A unit is known by its parameters: change one, and it is another unit. A study that was cut off goes on where it was when it is
+run again. Units run side by side on the local cores, or on the workers of a Dask cluster that see the same folders.
+"""
+
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+
+import joblib
+import keras
+import numpy as np
+import pandas as pd
+
+import utils
+from xraygan import arms, backend, classifier, dcgan, fakes, fidelity, record, runs, settings, split, statistics
+
+MEMORY_OF_A_UNIT = 2.5e9  # bytes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which classes are told apart, and how many real images of the minority class there are.
+
+    Attributes:
+        classes: class names.
+        minority: the class that is augmented.
+        num_real: training images of the minority class that are used; 0 for all.
+    """
+
+    classes: tuple
+    minority: str
+    num_real: int = 0
+
+    @property
+    def name(self):
+        return f"{self.minority}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One arm, one seed, one number of extra images, in one setting."""
+
+    setting: Setting
+    arm: str
+    seed: int
+    num_extra: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all units of a run share; small, so that it can be sent to a worker.
+
+    Attributes:
+        data: folder of the images.
+        store: the folder that holds models/, images/, results/ and data/.
+        run: name of the run whose notebook 1 made the split.
+        profile: `settings.Profile`.
+        recipe: the GAN's, a key of `dcgan.RECIPES`.
+        precision: "float32" or "mixed_bfloat16".
+        threads: processor threads a unit uses; its last digits depend on it.
+    """
+
+    data: str
+    store: str
+    run: str
+    profile: settings.Profile
+    recipe: str
+    precision: str
+    threads: int = 1
+
+    @property
+    def folders(self):
+        return utils.run_folders(self.run, self.store)
+
+
+# The plan
+
+
+def plan(setting, arm_names, seeds, num_extra):
+    """The units of some arms and seeds in one setting."""
+    return [Unit(setting, arm, seed, num_extra) for seed in seeds for arm in arm_names]
+
+
+def parameters(study, unit):
+    """All that decides a unit's result, as JSON takes it."""
+    notes = record.read_record(study.folders)
+    split_file = study.folders.results / "split.csv"
+    profile = study.profile
+    found = asdict(unit) | {
+        "data": notes["data"]["fingerprint"],
+        "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
+        "precision": study.precision,
+        "classifier": [profile.classifier_epochs, profile.classifier_updates, profile.classifier_patience],
+    }
+    if arms.needs_fakes(unit.arm):
+        found["gan"] = [study.recipe, profile.gan_epochs, profile.gan_sample_every]
+    return json.loads(json.dumps(found))
+
+
+def unit_file(study, unit):
+    """The JSON whose presence says that a unit is finished; its predictions stand beside it as CSV."""
+    key = hashlib.sha256(json.dumps(parameters(study, unit), sort_keys=True).encode()).hexdigest()[:8]
+    return study.folders.results / "units" / unit.setting.name / f"{unit.arm}-{unit.num_extra}-{unit.seed}-{key}.json"
+
+
+def is_finished(study, unit):
+    return unit_file(study, unit).exists()
+
+
+# Running it
+
+
+def run(study, units, scheduler=""):
+    """Train what isn't trained yet, GANs first, and write `arms.csv`.
+
+    Args:
+        study: `Study`.
+        units: list of `Unit`.
+        scheduler: address of a Dask scheduler, "tcp://…", whose workers see the same folders; "" for the local cores.
+
+    Returns:
+        `arms_table` of the units.
+    """
+    missing = [unit for unit in units if not is_finished(study, unit)]
+    gans = {}
+    for unit in missing:
+        if arms.needs_fakes(unit.arm):
+            key = replace(unit.setting, classes=()), unit.seed  # settings that share the minority's images share its GANs
+            gans[key] = max(unit, gans.get(key, unit), key=lambda unit: unit.num_extra)
+    _in_parallel(study, ensure_fakes, list(gans.values()), "GANs", scheduler)
+    _in_parallel(study, train_unit, missing, "classifiers", scheduler)
+    table = arms_table(study, units)
+    utils.write_table(table, study.folders.results / "arms.csv")
+    return table
+
+
+def _in_parallel(study, function, units, description, scheduler):
+    if not units:
+        return
+    calls = [joblib.delayed(_in_worker)(function, study, unit) for unit in units]
+    with _workers(study, scheduler) as num_jobs:
+        results = joblib.Parallel(num_jobs, return_as="generator_unordered")(calls)
+        for _ in utils.progress(results, total=len(calls), desc=description, unit="unit"):
+            pass
+
+
+class _workers:
+    """Where units run: the context gives the number of jobs that joblib starts."""
+
+    def __init__(self, study, scheduler):
+        self.study, self.scheduler = study, scheduler
+
+    def __enter__(self):
+        if not self.scheduler:
+            return _num_local_jobs(self.study.threads)
+        from dask.distributed import Client  # here, since most never need a cluster
+
+        self.client = Client(self.scheduler)
+        self.configuration = joblib.parallel_config(backend="dask")
+        self.configuration.__enter__()
+        return -1
+
+    def __exit__(self, *error):
+        if self.scheduler:
+            self.configuration.__exit__(*error)
+            self.client.close()
+
+
+def _num_local_jobs(threads):
+    """As many as cores and memory allow; one where a GPU does the work."""
+    if backend.has_gpu():
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else MEMORY_OF_A_UNIT
+    return max(1, min(joblib.cpu_count() // threads, int(memory / MEMORY_OF_A_UNIT)))
+
+
+def _in_worker(function, study, unit):
+    """Configure the process, then do the unit there, without bars: several would write over each other."""
+    backend.configure(study.precision, threads=study.threads)
+    with contextlib.redirect_stdout(io.StringIO()):
+        function(study, unit)
+    keras.backend.clear_session()
+
+
+# A unit's images
+
+
+@functools.lru_cache(maxsize=1)
+def _open_run(data, folders):
+    return runs.open_run(data, folders)
+
+
+def images_of(study, setting, seed):
+    """The images of a setting by part, thinned where it says so.
+
+    A thinned setting keeps `num_real` training images of the minority class and as large a share of its validation images, other
+    ones for each seed.
+
+    Returns:
+        `sources.Source`, and {part: (images `uint8 (N, 128, 128, 1)`, labels `int (N,)`, files)} of train, validation and test.
+    """
+    everything = _open_run(study.data, study.folders).everything
+    table = split.read_split(study.folders)
+    images = everything.of(setting.classes, setting.minority)
+    rng = np.random.default_rng([seed, setting.num_real])
+    share = 1.0
+    found = {}
+    for part in ("train", "validation", "test"):
+        here = table[(table["part"] == part) & table["class"].isin(setting.classes)]
+        if setting.num_real and part != "test":
+            members = here.index[here["class"] == setting.minority]
+            count = setting.num_real if part == "train" else round(share * len(members))
+            share = count / len(members)
+            here = here.drop(rng.permutation(members)[count:])
+        rows = images.rows(here["file"])
+        found[part] = images.images[rows], images.labels[rows], here["file"].to_numpy()
+    return images.source, found
+
+
+def _minority_images(source, part):
+    images, labels, _ = part
+    return images[labels == source.classes.index(source.minority)]
+
+
+# GANs
+
+
+def gan_folders(study, setting, seed):
+    """The folders of the GAN that draws the fakes of a setting and seed."""
+    return study.folders.below(f"gans/{setting.minority}-{setting.num_real or 'all'}-{seed}")
+
+
+def is_of_notebook_2(study, setting, seed):
+    """Whether that GAN is the one of notebook 2, which isn't trained a second time."""
+    notes = record.read_record(study.folders)
+    return seed == notes["seed"] and setting.minority == notes["minority"] and not setting.num_real
+
+
+def ensure_fakes(study, unit):
+    """Train the GAN of a unit's setting and seed, if it isn't, and write its fakes."""
+    setting, seed, folders = unit.setting, unit.seed, gan_folders(study, unit.setting, unit.seed)
+    if is_of_notebook_2(study, setting, seed):
+        file = utils.require(study.folders.models / "dcgan_generator.keras", "2_gan_training.ipynb")
+        generator = keras.models.load_model(file)
+    else:
+        source, parts = images_of(study, setting, seed)
+        real, validation = (_minority_images(source, parts[part]) for part in ("train", "validation"))
+        judge = fidelity.make_judge(classifier.load_baseline(study.folders), real, validation)
+        profile = study.profile
+        generator, _, _ = dcgan.train_gan(
+            real, study.recipe, profile.gan_epochs, profile.gan_sample_every, seed, folders, judge
+        )
+    fakes.write_fakes(generator, folders.generated, setting.minority, unit.num_extra, first_seed=0)
+
+
+# Classifiers
+
+
+def train_unit(study, unit):
+    """Train one arm with one seed, predict the test images, write both files of the unit."""
+    start = time.perf_counter()
+    source, parts = images_of(study, unit.setting, unit.seed)
+    images, labels, _ = parts["train"]
+    label = source.classes.index(source.minority)
+    drawn = None
+    if arms.needs_fakes(unit.arm):
+        drawn = fakes.read_fakes(gan_folders(study, unit.setting, unit.seed).generated)[0]
+    extra = arms.extra_images(unit.arm, _minority_images(source, parts["train"]), unit.num_extra, drawn, unit.seed)
+    counts = np.bincount(labels, minlength=len(source.classes))
+    file = unit_file(study, unit)
+    state_folder = study.folders.models / "units" / unit.setting.name / file.stem
+    model, history = classifier.train_classifier(
+        np.concatenate([images, extra]),
+        np.concatenate([labels, np.full(len(extra), label)]),
+        parts["validation"][:2],
+        source,
+        study.profile,
+        seed=unit.seed,
+        num_real_images=len(images),
+        state_folder=state_folder,
+        history_file=state_folder / "history.csv",
+        description=file.stem,
+        weights=arms.class_weights(unit.arm, counts, label, unit.num_extra),
+    )
+    test_images, test_labels, files = parts["test"]
+    predictions = classifier.predictions_table(files, test_labels, classifier.predict(model, test_images), source)
+    write_unit(study, unit, predictions, history, len(images), len(extra), time.perf_counter() - start, backend.num_threads())
+    shutil.rmtree(state_folder)
+
+
+def write_unit(study, unit, predictions, history, num_real, num_extra, seconds, threads):
+    """Write a finished unit: its predictions, then what it was and what it scored."""
+    file = unit_file(study, unit)
+    utils.write_table(predictions, file.with_suffix(".csv"))
+    an_epoch = classifier.updates_per_epoch(num_real)
+    content = {
+        "parameters": parameters(study, unit),
+        "real_images": num_real,
+        "extra_images": num_extra,
+        "updates_per_epoch": an_epoch,
+        "updates": an_epoch * len(history),
+        "best_update": an_epoch * (int(history["val_loss"].to_numpy().argmin()) + 1),
+        "metrics": statistics.compute_metrics(predictions, unit.setting.classes, unit.setting.minority),
+        "seconds": round(seconds, 1),
+        "threads": threads,
+        "device": backend.device_name(),
+    }
+    record.write_json(file, content)
+
+
+def adopt(study, setting, num_extra):
+    """Take what notebooks 1 and 3 trained as units "nothing" and "gan" of the first seed: trained once, used here too."""
+    notes = record.read_record(study.folders)
+    num_real = int(sum(notes["data"]["counts"]["train"][name] for name in setting.classes))
+    for arm, part, extra in (("nothing", "before_gan", 0), ("gan", "after_gan", num_extra)):
+        unit = Unit(setting, arm, notes["seed"], num_extra)
+        folder = study.folders.results / part
+        if not is_finished(study, unit) and (folder / "predictions.csv").exists():
+            history, predictions = pd.read_csv(folder / "history.csv"), read_predictions(folder / "predictions.csv")
+            seconds, threads = notes["parts"][part]["seconds"], notes["machine"]["threads"]
+            write_unit(study, unit, predictions, history, num_real, extra, seconds, threads)
+
+
+# Reading it
+
+
+def read_predictions(file):
+    return pd.read_csv(file, dtype={"file": str, "label": str, "prediction": str})
+
+
+def predictions_of(study, unit):
+    """The prediction table of a finished unit."""
+    return read_predictions(unit_file(study, unit).with_suffix(".csv"))
+
+
+def arms_table(study, units):
+    """One row a finished unit: what it was trained on, how long, and every metric."""
+    rows = []
+    for unit in units:
+        file = unit_file(study, unit)
+        if not file.exists():
+            continue
+        content = record.read_json(file)
+        facts = {key: content[key] for key in ("real_images", "extra_images", "updates_per_epoch", "updates", "best_update")}
+        cost = {key: content[key] for key in ("seconds", "threads", "device")}
+        rows.append({"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed} | facts | content["metrics"] | cost)
+    return pd.DataFrame(rows)
