@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import shift
 
-from xraygan import audit, phantom, split
+from xraygan import audit, phantom, sources, split
 from xraygan.sources import ImageSet, Source
 
 
@@ -136,3 +136,46 @@ def test_class_names_that_look_like_numbers_stay_text(folders):
     )
     split.write_split(split.make_split(data, np.arange(22)), folders)
     assert set(split.read_split(folders)["class"]) == {"0", "1"}
+
+
+def shortcut_of(images, labels):
+    half = len(images) // 2
+    return audit.shortcut_table(images[:half], labels[:half], images[half:], labels[half:])
+
+
+def test_borders_that_differ_by_class_raise_the_alarm(rng):
+    """The same lungs for both classes, and a border whose brightness gives the class away."""
+    labels = rng.integers(0, 2, 200)
+    images = rng.integers(60, 120, (200, 128, 128, 1)).astype(np.uint8)
+    images[:, :12] += (40 * labels[:, None, None, None]).astype(np.uint8)
+    table = shortcut_of(images, labels)
+    assert table.loc["lungs hidden", "balanced_accuracy"] > 0.95 and audit.has_shortcut(table)
+
+
+def test_a_difference_in_the_lungs_alone_raises_none(rng):
+    labels = rng.integers(0, 2, 200)
+    images = rng.integers(60, 120, (200, 128, 128, 1)).astype(np.uint8)
+    images[:, 48:80, 48:80] += (40 * labels[:, None, None, None]).astype(np.uint8)
+    table = shortcut_of(images, labels)
+    assert table.loc["whole image", "balanced_accuracy"] > 0.95 and not audit.has_shortcut(table)
+
+
+def test_the_phantom_has_no_shortcut(tmp_path):
+    """Drawings differ in their lungs, as they should."""
+    folder = tmp_path / "phantom"
+    phantom.write_phantom(folder, {part: {"NORMAL": 160, "COVID19": 160} for part in ("train", "test")}, show_progress=False)
+    drawn = sources.read_images(sources.find_source(str(folder)), show_progress=False)
+    train = drawn.parts == "train"
+    table = audit.shortcut_table(drawn.images[train], drawn.labels[train], drawn.images[~train], drawn.labels[~train])
+    assert table.loc["whole image", "balanced_accuracy"] > 0.7 and not audit.has_shortcut(table)
+
+
+def test_pairs_to_look_at_are_named(phantom_images):
+    groups = np.arange(len(phantom_images.files))
+    train = np.flatnonzero(phantom_images.parts == "train")
+    test = np.flatnonzero(phantom_images.parts == "test")
+    other = train[phantom_images.labels[train] != phantom_images.labels[train[0]]][0]
+    groups[[test[0], other]] = groups[train[0]]
+    table = audit.pairs_across(phantom_images, groups)
+    assert len(table) == 3 and set(table["why"]) == {"in two classes", "in train and test"}
+    assert (table["why"] == "in two classes").sum() == 2, "one image of another class, two of the same"

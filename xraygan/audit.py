@@ -1,4 +1,4 @@
-"""Leaks: which images are copies or near-copies of each other, and which stand on both sides of the split."""
+"""Leaks and shortcuts: which images stand on both sides of the split, and what a classifier can tell without seeing lungs."""
 
 from pathlib import Path
 
@@ -9,10 +9,16 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 import utils
 
 HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
+HIDDEN_SIZE = 88  # pixels a side of the black square that hides the lungs
+SHORTCUT_SHARE = 0.8  # of the score above chance that is left without lungs, from which on the alarm is raised
 NEAR_DISTANCE = 34  # bits of 256 within which two images count as one picture: pairs of other pictures begin at about 40
 
 
@@ -106,6 +112,77 @@ def leak_table(image_set, groups):
         ),
     }
     return pd.DataFrame({"number": rows})
+
+
+def pairs_across(image_set, groups):
+    """Pairs of one group whose images stand on both sides of train and test, or in two classes: what a person should look at.
+
+    Returns:
+        DataFrame: first, second (files), first_class, second_class, why ("in train and test" or "in two classes").
+    """
+    classes, rows = np.array(image_set.source.classes)[image_set.labels], []
+    for group in np.unique(groups[np.isin(groups, np.flatnonzero(np.bincount(groups) > 1))]):
+        members = np.flatnonzero(groups == group)
+        for place, first in enumerate(members):
+            for second in members[place + 1 :]:
+                contradicts = classes[first] != classes[second]
+                if contradicts or image_set.parts[first] != image_set.parts[second]:
+                    why = "in two classes" if contradicts else "in train and test"
+                    rows.append([image_set.files[first], image_set.files[second], classes[first], classes[second], why])
+    return pd.DataFrame(rows, columns=["first", "second", "first_class", "second_class", "why"])
+
+
+def shortcut_table(images, labels, held_out, held_out_labels):
+    """What can be told of held-out images without lungs, and without any detail.
+
+    A support vector machine learns from four views of the same images: it needs seconds, and what such a small learner finds, a
+    network finds too. A high score with the lungs hidden says that the classes differ in something else: collimation, text, pose,
+    the hospital (DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7).
+
+    Args:
+        images, labels: `uint8 (N, 128, 128, 1)` and `int (N,)` to learn from.
+        held_out, held_out_labels: the same, to be told.
+
+    Returns:
+        DataFrame: a row a view, with balanced_accuracy and share, the part of the whole image's score above chance that is left.
+    """
+    chance = 1 / len(np.unique(labels))
+    scores = {}
+    for name, view in VIEWS.items():
+        machine = make_pipeline(StandardScaler(), SVC(class_weight="balanced", C=3.0)).fit(view(images), labels)
+        scores[name] = balanced_accuracy_score(held_out_labels, machine.predict(view(held_out)))
+    table = pd.DataFrame({"balanced_accuracy": scores})
+    whole = table["balanced_accuracy"].iloc[0] - chance
+    table["share"] = (table["balanced_accuracy"] - chance) / whole if whole > 0 else 0.0
+    return table
+
+
+def has_shortcut(table):
+    """Whether most of the score is left with the lungs hidden."""
+    return bool(table.loc[HIDDEN, "share"] >= SHORTCUT_SHARE)
+
+
+def hide_lungs(images):
+    """The images with a black square over the centre, where the lungs are."""
+    start = (images.shape[1] - HIDDEN_SIZE) // 2
+    hidden = images.copy()
+    hidden[:, start : start + HIDDEN_SIZE, start : start + HIDDEN_SIZE] = 0
+    return hidden
+
+
+def _shrunk(images, size):
+    """Mean grey of each of size×size places, `float (N, size²)`."""
+    block = images.shape[1] // size
+    return images.reshape(len(images), size, block, size, block).mean(axis=(2, 4)).reshape(len(images), -1)
+
+
+HIDDEN = "lungs hidden"
+VIEWS = {
+    "whole image": lambda images: _shrunk(images, 32),
+    HIDDEN: lambda images: _shrunk(hide_lungs(images), 32),
+    "shrunk to 8×8": lambda images: _shrunk(images, 8),
+    "shrunk to 4×4": lambda images: _shrunk(images, 4),
+}
 
 
 def _links_of_equal(keys):
