@@ -10,6 +10,7 @@ in results/published/recipes/.
 """
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -183,6 +184,22 @@ VARIANTS = {
     "batch_8": Variant("8 real images an update", {"batch_size": 8}),
     "batch_32": Variant("32 real images an update", {"batch_size": 32}),
     "hinge": Variant("hinge loss", gan=Hinge),
+    "upsampling_faster": Variant(
+        "nearest-neighbour upsampling, and learning rate of both × 2",
+        {"learning_rate": 4e-4},
+        generator=lambda latent_dim: generator(latent_dim, upsample="nearest"),
+    ),
+    "upsampling_faster_batch_8": Variant(
+        "nearest-neighbour upsampling, learning rate of both × 2, 8 real images an update",
+        {"learning_rate": 4e-4, "batch_size": 8},
+        generator=lambda latent_dim: generator(latent_dim, upsample="nearest"),
+    ),
+    "study": Variant(
+        "the recipe of the study that this project rebuilds: its networks, 128 images an update, no augmentation, no average",
+        {"batch_size": 128, "ema_decay": 0.0, "augmented": False},
+        generator=functools.partial(dcgan.build_generator, "seed"),
+        discriminator=functools.partial(dcgan.build_discriminator, "seed"),
+    ),
 }
 
 
