@@ -42,9 +42,7 @@ class RunFolders:
 
     def below(self, name):
         """The same four folders, one level down, e.g. for the GAN of another seed; created if they aren't there."""
-        folders = RunFolders(
-            self.run, self.models / name, self.images / name, self.results / name, self.generated / name
-        )
+        folders = RunFolders(self.run, self.models / name, self.images / name, self.results / name, self.generated / name)
         folders.make()
         return folders
 

@@ -189,6 +189,11 @@ VARIANTS = {
         {"learning_rate": 4e-4},
         generator=lambda latent_dim: generator(latent_dim, upsample="nearest"),
     ),
+    "upsampling_batch_8": Variant(
+        "nearest-neighbour upsampling, 8 real images an update",
+        {"batch_size": 8},
+        generator=lambda latent_dim: generator(latent_dim, upsample="nearest"),
+    ),
     "upsampling_faster_batch_8": Variant(
         "nearest-neighbour upsampling, learning rate of both × 2, 8 real images an update",
         {"learning_rate": 4e-4, "batch_size": 8},

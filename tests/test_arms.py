@@ -48,7 +48,10 @@ def test_classical_moves_images_a_little_and_keeps_their_brightness(real):
 def test_only_the_arm_with_flips_flips():
     half_bright = np.zeros((40, 128, 128, 1), np.uint8)
     half_bright[:, :, :64] = 200
-    left = {arm: arms.extra_images(arm, half_bright, 40, None, 0)[:, :, :40].mean(axis=(1, 2, 3)) for arm in ("classical", "classical_without_flip")}
+    left = {
+        arm: arms.extra_images(arm, half_bright, 40, None, 0)[:, :, :40].mean(axis=(1, 2, 3))
+        for arm in ("classical", "classical_without_flip")
+    }
     assert (left["classical_without_flip"] > 150).all()
     assert 8 < (left["classical"] < 50).sum() < 32
 

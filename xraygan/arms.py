@@ -14,10 +14,20 @@ ARMS = {
     "gan_and_classical": "half fakes, half classical",
     "classical_without_flip": "as classical, but no flip: a flipped chest has its heart on the wrong side",
 }
-PRIMARY = tuple(name for name in ARMS if name != "classical_without_flip")
+FAKES_INSTEAD = "gan_without_real"  # not compared, since nobody would choose it: what a classifier learns from fakes alone
 MAX_SHIFT = 0.1  # of the image's side, in each direction
 MAX_ROTATION = 10 / 360  # of a full turn: patients lie that crooked, not more
 BATCH_SIZE = 64
+
+
+def in_words(arm):
+    """An arm's name as a reader wants it."""
+    return arm.replace("gan", "GAN").replace("_", " ")
+
+
+def keeps_real(arm):
+    """Whether the real images of the minority class stay in the training part."""
+    return arm != FAKES_INSTEAD
 
 
 def needs_fakes(arm):
@@ -41,7 +51,7 @@ def extra_images(arm, real, num_extra, fakes, seed):
     Raises:
         ValueError: no such arm, or there are fewer fakes than it adds.
     """
-    if arm not in ARMS:
+    if arm not in (*ARMS, FAKES_INSTEAD):
         raise ValueError(f"there's no arm {arm!r}; choose among {', '.join(ARMS)}.")
     if arm in ("nothing", "class_weights"):
         return real[:0]
@@ -49,7 +59,7 @@ def extra_images(arm, real, num_extra, fakes, seed):
         return real[_drawn_evenly(len(real), num_extra, seed)]
     if arm.startswith("classical"):
         return transform(real[_drawn_evenly(len(real), num_extra, seed)], seed, flip=arm == "classical")
-    num_fakes = num_extra if arm == "gan" else num_extra // 2
+    num_fakes = num_extra // 2 if arm == "gan_and_classical" else num_extra
     if fakes is None or len(fakes) < num_fakes:
         raise ValueError(f"arm {arm!r} adds {num_fakes} fakes, and there are {0 if fakes is None else len(fakes)}.")
     rest = extra_images("classical", real, num_extra - num_fakes, None, seed)

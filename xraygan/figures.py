@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 import utils
 from xraygan import fidelity
+from xraygan.arms import in_words
 
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
@@ -155,7 +156,10 @@ def fidelity_curve(table, other_class, kept_epoch, title):
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     last = table["epoch"].max()
     # The labels stand apart, since the lines may not.
-    for space, colour, style, where in (("classifier", COLOURS["before"], "-", last), ("random", COLOURS["after"], "--", 0.65 * last)):
+    for space, colour, style, where in (
+        ("classifier", COLOURS["before"], "-", last),
+        ("random", COLOURS["after"], "--", 0.65 * last),
+    ):
         name = f"kid_{space}"
         axes[0].plot(table["epoch"], table[name], color=colour, linestyle=style, label=f"{space} features")
         axes[0].axhline(other_class[name], color=colour, linestyle=style, linewidth=0.7, alpha=0.7)
@@ -256,3 +260,79 @@ def layer_table(model):
     ]
     rows.append({"layer": "total", "output": "", "parameters": model.count_params()})
     return pd.DataFrame(rows)
+
+
+def arms_by_seed(table, title):
+    """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` is `study.arms_table`."""
+    settings = list(dict.fromkeys(table["setting"]))
+    names = list(dict.fromkeys(table["arm"]))[::-1]
+    size = (WIDE, 0.42 * len(names) + 1.3)
+    figure, axes = plt.subplots(1, len(settings), figsize=size, squeeze=False, sharey=True)
+    for axis, setting in zip(axes[0], settings, strict=True):
+        for row, name in enumerate(names):
+            values = table.loc[(table["setting"] == setting) & (table["arm"] == name), "balanced_accuracy"].astype(float)
+            colour = COLOURS["after"] if name.startswith("gan") else COLOURS["before"]
+            axis.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
+            axis.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
+        axis.set(xlabel="balanced accuracy on test images", title=setting.replace("-", " "))
+    axes[0, 0].set_yticks(range(len(names)), [in_words(name) for name in names])
+    figure.suptitle(title)
+    return figure
+
+
+def contrasts(verdict, margin, title):
+    """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `statistics.verdict`."""
+    shown = verdict.iloc[::-1].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(WIDE, 0.32 * len(shown) + 1.4))
+    axis.axvspan(-100 * margin, 100 * margin, color="grey", alpha=0.15, linewidth=0)
+    axis.axvline(0, color="grey", linewidth=0.8)
+    for row in shown.itertuples():
+        colour = COLOURS["after"] if row.primary else "black"
+        if pd.notna(row.low):
+            axis.hlines(row.Index, 100 * row.low, 100 * row.high, color=colour, linewidth=3 if row.primary else 1.2)
+        axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
+    names = [f"{in_words(row.second)} − {in_words(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
+    axis.set_yticks(range(len(shown)), names)
+    axis.set(xlabel="difference of balanced accuracy, points; shaded: too small to matter", title=title)
+    return figure
+
+
+def sweep(table, column, title):
+    """Balanced accuracy against a number of images, a line an arm through the means of its seeds, a dot a seed.
+
+    Args:
+        table: rows of `study.arms_table`.
+        column: the number, e.g. "extra_images".
+    """
+    figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
+    for (arm, rows), marker in zip(table.groupby("arm", sort=False), "osD^v", strict=False):
+        means = rows.groupby(column)["balanced_accuracy"].mean()
+        (line,) = axis.plot(means.index, means, marker=marker, label=in_words(arm))
+        axis.plot(rows[column], rows["balanced_accuracy"], ".", color=line.get_color(), alpha=0.5)
+    axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy", title=title)
+    axis.legend()
+    return figure
+
+
+def heat_maps(images, heats, title, num_columns=8):
+    """Images with what speaks for the class laid over them in colour; `heats` is `inspection.grad_cam`."""
+    num_rows = -(-len(images) // num_columns)
+    figure, axes = plt.subplots(num_rows, num_columns, figsize=(WIDE, WIDE / num_columns * num_rows + 0.4), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    extent = (0, images.shape[2], images.shape[1], 0)
+    for axis, image, heat in zip(axes.flat, images, heats, strict=False):
+        axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, extent=extent)
+        axis.imshow(heat, cmap="inferno", alpha=0.45, vmin=0, vmax=1, extent=extent, interpolation="bilinear")
+    figure.suptitle(title)
+    return figure
+
+
+def feature_plane(points, share, title):
+    """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.feature_map`."""
+    figure, axis = plt.subplots(figsize=(WIDE * 0.7, 5))
+    for (kind, places), marker, size in zip(points.items(), ".ox+^s", (14, 22, 30, 40, 26, 22), strict=False):
+        axis.plot(*places.T, marker, markersize=size**0.5, alpha=0.6, label=f"{kind} ({len(places)})")
+    axis.set(xlabel="first direction", ylabel="second direction", title=f"{title}\n{share:.0%} of the variance of real images")
+    axis.legend()
+    return figure

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from xraygan import record, statistics
+from xraygan import audit, record, statistics
+from xraygan.arms import in_words
 
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
 
@@ -21,6 +22,18 @@ def of_baseline(folders):
         + f"{leaked} training images had a near-copy or their group in test and were {'left out' if notes['on_leak'] == 'drop' else 'kept'}. "
         + f"Training took {cost['seconds']:.0f} seconds and at most {cost['peak_memory_gb']:.1f} GB of memory."
     )
+
+
+def of_shortcuts(shortcuts):
+    """What is left of the score without lungs, as Markdown, from `audit.shortcut_table`."""
+    hidden, tiny = shortcuts.loc[audit.HIDDEN], shortcuts.iloc[-1]
+    numbers = (
+        f"With the lungs hidden, balanced accuracy {hidden['balanced_accuracy']:.3f}: {hidden['share']:.0%} of the score above chance is left. "
+        f"With images {shortcuts.index[-1]} pixels, {tiny['balanced_accuracy']:.3f}. "
+    )
+    if audit.has_shortcut(shortcuts):
+        return f"**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
+    return f"No shortcut found. {numbers}"
 
 
 def of_gan(folders):
@@ -76,6 +89,68 @@ def of_comparison(folders):
     """What notebook 3 found, as Markdown."""
     notes = record.read_record(folders)
     return _drawings(notes) + one_run_sentence(record.read_json(folders.results / "mcnemar.json"))
+
+
+def of_verdict(verdict):
+    """The answer, from `verdict.json`: the primary contrast in one sentence, its warnings, and the other contrasts that are decided."""
+    primary = next(row for row in verdict["contrasts"] if row["primary"])
+    lines = [f"**{_answer(primary, verdict['margin'])}**"]
+    lines += [f"- {warning}" for warning in verdict["warnings"]]
+    decided = [row for row in verdict["contrasts"] if not row["primary"] and row["outcome"] != statistics.INCONCLUSIVE]
+    others = len(verdict["contrasts"]) - 1
+    lines.append(
+        f"- Of the {others} other contrasts, adjusted together, {len(decided)} are decided" + (":" if decided else ".")
+    )
+    lines += [f"    - {_contrast(row)}: {row['outcome']}, {_with_interval(row)}" for row in decided]
+    return "\n".join(lines)
+
+
+def _answer(primary, margin):
+    """What the primary contrast says, in a sentence with its interval."""
+    if primary["low"] is None:
+        return "One seed of each arm: no claim is made about the method."
+    words = {
+        statistics.BETTER: "Fakes helped more than duplicates did",
+        statistics.WORSE: "Fakes helped less than duplicates did",
+        statistics.EQUIVALENT: f"Fakes and duplicates are equivalent (within {100 * margin:.0f} points)",
+        statistics.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
+    }
+    return (
+        f"{words[primary['outcome']]}: {_with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
+        f"{primary['seeds']} seeds, {primary['images']} test images. Such a study finds a difference of "
+        f"{100 * primary['smallest_seen']:.1f} points four times in five."
+    )
+
+
+def _contrast(row):
+    return f"{in_words(row['second'])} against {in_words(row['first'])}, {row['setting'].replace('-', ' ')}"
+
+
+def _with_interval(row):
+    if row["low"] is None:
+        return f"{100 * row['difference']:+.1f} points"
+    return f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+
+
+def warnings_of(notes, shortcuts):
+    """What must be said with every verdict of a run.
+
+    Args:
+        notes: the run's record.
+        shortcuts: `audit.shortcut_table`.
+    """
+    found = ["The interval is conditional on this one split of this one data set."]
+    if notes["is_phantom"]:
+        found.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
+    if not notes["groups_file"]:
+        found.append("Patients aren't known (`GROUPS`): one may stand in train and in test.")
+    if audit.has_shortcut(shortcuts):
+        hidden = shortcuts.loc[audit.HIDDEN]
+        found.append(
+            f"Shortcut: with the lungs hidden a small classifier still has {hidden['share']:.0%} of its score above chance (balanced accuracy "
+            f"{hidden['balanced_accuracy']:.3f}), so most of what is compared here isn't lungs."
+        )
+    return found
 
 
 def one_run_sentence(comparison):

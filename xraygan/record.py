@@ -26,6 +26,11 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def rows_of(table):
+    """A DataFrame as JSON takes it: a dict a row, what is missing None."""
+    return json.loads(table.to_json(orient="records", double_precision=6))
+
+
 def start_record(folders, **content):
     """Write `results/RUN/record.json` before any training; `measured` adds what each part took.
 

@@ -175,7 +175,9 @@ def balanced_difference(first, second, labels):
     found = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
     if num_seeds == 1:
         return found | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
-    return found | _interval(found["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, len(labels) - len(classes))
+    return found | _interval(
+        found["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, len(labels) - len(classes)
+    )
 
 
 def _interval(difference, of_seeds, of_images, of_rest, num_seeds, image_freedom):

@@ -23,6 +23,9 @@ import utils
 from xraygan import arms, backend, classifier, dcgan, fakes, fidelity, record, runs, settings, split, statistics
 
 MEMORY_OF_A_UNIT = 2.5e9  # bytes
+FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that a sweep tries beside the profile's
+REAL_COUNTS = (115, 25)  # numbers of real training images that a sweep thins a class to
+SWEEP_ARMS, SWEEP_SEEDS = ("nothing", "oversampling", "classical", "gan"), 3
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,39 @@ def plan(setting, arm_names, seeds, num_extra):
     return [Unit(setting, arm, seed, num_extra) for seed in seeds for arm in arm_names]
 
 
+def settings_of(notes):
+    """The settings of a run: its own classes, and those with the further ones where there are any."""
+    own = Setting(tuple(notes["classes"]), notes["minority"])
+    return [own, replace(own, classes=own.classes + tuple(notes["also"]))] if notes["also"] else [own]
+
+
+def main_units(notes, profile):
+    """The units of the comparison: every setting, arm and seed."""
+    seeds = range(notes["seed"], notes["seed"] + profile.num_seeds)
+    return [unit for setting in settings_of(notes) for unit in plan(setting, profile.arms, seeds, profile.num_fakes)]
+
+
+def sweep_units(notes, profile):
+    """The units of both sweeps, {what is swept: units}: they show a tendency and make no claim.
+
+    Fakes are swept in the setting with most classes. Real images are thinned in the first of the further classes, told from the
+    majority alone (on the Kaggle set these two come from one hospital), or in the minority class where there's no further one.
+    """
+    seeds = range(notes["seed"], notes["seed"] + min(SWEEP_SEEDS, profile.num_seeds))
+    largest = settings_of(notes)[-1]
+    counts = sorted({*FAKE_COUNTS, profile.num_fakes})
+    by_fakes = [unit for count in counts for unit in plan(largest, ["gan"], seeds, count)]
+    by_fakes += plan(largest, ["nothing"], seeds, profile.num_fakes)
+    thinned = notes["also"][0] if notes["also"] else notes["minority"]
+    others = tuple(name for name in notes["classes"] if name != notes["minority"])
+    by_real = [
+        unit
+        for count in REAL_COUNTS
+        for unit in plan(Setting((*others, thinned), thinned, count), SWEEP_ARMS, seeds, profile.num_fakes)
+    ]
+    return {"number of fakes": by_fakes, "number of real images": by_real}
+
+
 def parameters(study, unit):
     """All that decides a unit's result, as JSON takes it."""
     notes = record.read_record(study.folders)
@@ -119,7 +155,7 @@ def is_finished(study, unit):
 
 
 def run(study, units, scheduler=""):
-    """Train what isn't trained yet, GANs first, and write `arms.csv`.
+    """Train what isn't trained yet, GANs first.
 
     Args:
         study: `Study`.
@@ -135,17 +171,20 @@ def run(study, units, scheduler=""):
         if arms.needs_fakes(unit.arm):
             key = replace(unit.setting, classes=()), unit.seed  # settings that share the minority's images share its GANs
             gans[key] = max(unit, gans.get(key, unit), key=lambda unit: unit.num_extra)
-    _in_parallel(study, ensure_fakes, list(gans.values()), "GANs", scheduler)
-    _in_parallel(study, train_unit, missing, "classifiers", scheduler)
-    table = arms_table(study, units)
-    utils.write_table(table, study.folders.results / "arms.csv")
-    return table
+    # Arms without fakes fill the cores that the last GANs leave idle.
+    free = [unit for unit in missing if not arms.needs_fakes(unit.arm)]
+    first = [(ensure_fakes, unit) for unit in gans.values()] + [(train_unit, unit) for unit in free]
+    _in_parallel(study, first, "GANs, and arms without fakes", scheduler)
+    then = [(train_unit, unit) for unit in missing if unit not in free]
+    _in_parallel(study, then, "arms with fakes", scheduler)
+    return arms_table(study, units)
 
 
-def _in_parallel(study, function, units, description, scheduler):
-    if not units:
+def _in_parallel(study, jobs, description, scheduler):
+    """Run (function, unit) pairs, in any order, with a bar."""
+    if not jobs:
         return
-    calls = [joblib.delayed(_in_worker)(function, study, unit) for unit in units]
+    calls = [joblib.delayed(_in_worker)(function, study, unit) for function, unit in jobs]
     with _workers(study, scheduler) as num_jobs:
         results = joblib.Parallel(num_jobs, return_as="generator_unordered")(calls)
         for _ in utils.progress(results, total=len(calls), desc=description, unit="unit"):
@@ -258,7 +297,9 @@ def ensure_fakes(study, unit):
         generator, _, _ = dcgan.train_gan(
             real, study.recipe, profile.gan_epochs, profile.gan_sample_every, seed, folders, judge
         )
-    fakes.write_fakes(generator, folders.generated, setting.minority, unit.num_extra, first_seed=0)
+    manifest = folders.generated / "manifest.csv"
+    count = max(unit.num_extra, len(pd.read_csv(manifest)) if manifest.exists() else 0)  # the first ones are the same
+    fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
 
 
 # Classifiers
@@ -274,7 +315,9 @@ def train_unit(study, unit):
     if arms.needs_fakes(unit.arm):
         drawn = fakes.read_fakes(gan_folders(study, unit.setting, unit.seed).generated)[0]
     extra = arms.extra_images(unit.arm, _minority_images(source, parts["train"]), unit.num_extra, drawn, unit.seed)
-    counts = np.bincount(labels, minlength=len(source.classes))
+    counts, num_real = np.bincount(labels, minlength=len(source.classes)), len(images)
+    if not arms.keeps_real(unit.arm):
+        images, labels = images[labels != label], labels[labels != label]
     file = unit_file(study, unit)
     state_folder = study.folders.models / "units" / unit.setting.name / file.stem
     model, history = classifier.train_classifier(
@@ -284,7 +327,7 @@ def train_unit(study, unit):
         source,
         study.profile,
         seed=unit.seed,
-        num_real_images=len(images),
+        num_real_images=num_real,
         state_folder=state_folder,
         history_file=state_folder / "history.csv",
         description=file.stem,
@@ -292,41 +335,43 @@ def train_unit(study, unit):
     )
     test_images, test_labels, files = parts["test"]
     predictions = classifier.predictions_table(files, test_labels, classifier.predict(model, test_images), source)
-    write_unit(study, unit, predictions, history, len(images), len(extra), time.perf_counter() - start, backend.num_threads())
+    facts = {"real_images": num_real, "real_minority": int(counts[label]), "extra_images": len(extra)}
+    cost = {"seconds": round(time.perf_counter() - start, 1), "threads": backend.num_threads()}
+    write_unit(study, unit, predictions, history, facts | cost)
     shutil.rmtree(state_folder)
 
 
-def write_unit(study, unit, predictions, history, num_real, num_extra, seconds, threads):
-    """Write a finished unit: its predictions, then what it was and what it scored."""
+def write_unit(study, unit, predictions, history, facts):
+    """Write a finished unit: its predictions, then what it was trained on and what it scored.
+
+    Args:
+        facts: real_images, real_minority, extra_images, seconds, threads.
+    """
     file = unit_file(study, unit)
     utils.write_table(predictions, file.with_suffix(".csv"))
-    an_epoch = classifier.updates_per_epoch(num_real)
-    content = {
-        "parameters": parameters(study, unit),
-        "real_images": num_real,
-        "extra_images": num_extra,
+    an_epoch = classifier.updates_per_epoch(facts["real_images"])
+    updates = {
         "updates_per_epoch": an_epoch,
         "updates": an_epoch * len(history),
         "best_update": an_epoch * (int(history["val_loss"].to_numpy().argmin()) + 1),
-        "metrics": statistics.compute_metrics(predictions, unit.setting.classes, unit.setting.minority),
-        "seconds": round(seconds, 1),
-        "threads": threads,
-        "device": backend.device_name(),
     }
-    record.write_json(file, content)
+    metrics = statistics.compute_metrics(predictions, unit.setting.classes, unit.setting.minority)
+    device = {"device": backend.device_name()}
+    record.write_json(file, {"parameters": parameters(study, unit)} | facts | updates | {"metrics": metrics} | device)
 
 
 def adopt(study, setting, num_extra):
     """Take what notebooks 1 and 3 trained as units "nothing" and "gan" of the first seed: trained once, used here too."""
     notes = record.read_record(study.folders)
-    num_real = int(sum(notes["data"]["counts"]["train"][name] for name in setting.classes))
+    counts = {name: int(notes["data"]["counts"]["train"][name]) for name in setting.classes}
+    facts = {"real_images": sum(counts.values()), "real_minority": counts[setting.minority]}
     for arm, part, extra in (("nothing", "before_gan", 0), ("gan", "after_gan", num_extra)):
         unit = Unit(setting, arm, notes["seed"], num_extra)
         folder = study.folders.results / part
         if not is_finished(study, unit) and (folder / "predictions.csv").exists():
             history, predictions = pd.read_csv(folder / "history.csv"), read_predictions(folder / "predictions.csv")
-            seconds, threads = notes["parts"][part]["seconds"], notes["machine"]["threads"]
-            write_unit(study, unit, predictions, history, num_real, extra, seconds, threads)
+            cost = {"seconds": notes["parts"][part]["seconds"], "threads": notes["machine"]["threads"]}
+            write_unit(study, unit, predictions, history, facts | {"extra_images": extra} | cost)
 
 
 # Reading it
@@ -346,10 +391,29 @@ def arms_table(study, units):
     rows = []
     for unit in units:
         file = unit_file(study, unit)
-        if not file.exists():
-            continue
-        content = record.read_json(file)
-        facts = {key: content[key] for key in ("real_images", "extra_images", "updates_per_epoch", "updates", "best_update")}
-        cost = {key: content[key] for key in ("seconds", "threads", "device")}
-        rows.append({"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed} | facts | content["metrics"] | cost)
+        if file.exists():
+            content = record.read_json(file)
+            metrics = content.pop("metrics")
+            del content["parameters"]
+            name = {"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed, "num_extra": unit.num_extra}
+            rows.append(name | content | metrics)
     return pd.DataFrame(rows)
+
+
+def compare(study, units):
+    """`statistics.verdict` of the finished units, settings with most classes last; arms that lack a seed are left out.
+
+    Returns:
+        the verdict, a DataFrame.
+    """
+    right, labels = {}, {}
+    for setting in sorted({unit.setting for unit in units}, key=lambda setting: len(setting.classes)):
+        here = [unit for unit in units if unit.setting == setting]
+        seeds = sorted({unit.seed for unit in here})
+        right[setting.name] = {}
+        for arm in dict.fromkeys(unit.arm for unit in here):
+            tables = [predictions_of(study, unit) for unit in here if unit.arm == arm and is_finished(study, unit)]
+            if len(tables) == len(seeds):
+                right[setting.name][arm] = np.array([table["label"] == table["prediction"] for table in tables])
+                labels[setting.name] = tables[0]["label"].to_numpy()
+    return statistics.verdict(right, labels)
