@@ -1,4 +1,5 @@
-# make study   three notebooks, top to bottom (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… GROUPS=…)
+# make study   three notebooks, top to bottom
+#              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…)
 # make data    download the Kaggle set          make test    everything that is promised, checked
 # make bench   speed against references, in tables  make lint   style of code and notebooks
 # make lock    pin requirements.txt and all below it again
@@ -11,14 +12,18 @@ PROFILE ?= quick
 RUN ?=
 CLASSES ?=
 MINORITY ?=
+ALSO ?=
 GROUPS ?=
+SWEEPS ?=
+SCHEDULER ?=
 
 .PHONY: study data test bench lint refresh lock
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
 	@$(RUN_IN) notebooks/run.py --data "$(DATA)" --profile "$(PROFILE)" --run "$(RUN)" \
-	  --classes "$(CLASSES)" --minority "$(MINORITY)" --groups "$(GROUPS)"
+	  --classes "$(CLASSES)" --minority "$(MINORITY)" --also "$(ALSO)" --groups "$(GROUPS)" \
+	  --sweeps "$(SWEEPS)" --scheduler "$(SCHEDULER)"
 
 data: $(VENV)/installed
 	@$(RUN_IN) -m xraygan.kaggle_download

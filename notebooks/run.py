@@ -24,14 +24,20 @@ from traitlets.config import Config
 import utils
 from xraygan import settings, sources, statistics
 
-NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
-SHARED_PARAMETERS = ("DATA", "PROFILE", "RUN")  # what notebooks 2 and 3 take; the rest they read from the run's record
+SHARED = ("DATA", "PROFILE", "RUN")
+PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
+    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS"),
+    "2_gan_training": SHARED,
+    "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
+}
+NOTEBOOKS = tuple(PARAMETERS)
 
 
 def main():
     options = parse_arguments()
     try:
         source = sources.find_source(options.data, options.classes, options.minority)
+        sources.add_classes(source, options.also)
         settings.load_profile(options.profile)
         run = settings.run_name(options.run, source.name, options.profile)
         folders = utils.run_folders(run)
@@ -43,7 +49,10 @@ def main():
         "RUN": options.run,
         "CLASSES": options.classes,
         "MINORITY": options.minority,
+        "ALSO": options.also,
         "GROUPS": options.groups and from_root(options.groups),
+        "SWEEPS": bool(options.sweeps),
+        "SCHEDULER": options.scheduler,
     }
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
@@ -68,7 +77,10 @@ def parse_arguments():
         "run": "name of the run's folders; by default SOURCE-PROFILE",
         "classes": "comma-separated class folders; by default NORMAL,COVID19 if both exist, else all",
         "minority": "the class to augment; by default the smallest",
+        "also": "further class folders for a second comparison that tells them apart too, e.g. PNEUMONIA",
         "groups": "CSV with columns file and group (patients), kept together in the split",
+        "sweeps": "anything: also try other numbers of fakes, and fewer real images (hours more)",
+        "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
     }.items():
         parser.add_argument(f"--{name}", default="", help=text)
     parser.add_argument("--only", action="append", choices=NOTEBOOKS, help="run this notebook only; may be given again")
@@ -82,14 +94,12 @@ def execute(name, parameters, folder, source):
     """Execute one notebook with papermill, its progress shown here; returns it and writes .ipynb and .html to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"{name}.ipynb"
-    if name != NOTEBOOKS[0]:
-        parameters = {key: parameters[key] for key in SHARED_PARAMETERS}
     try:
         with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets:
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{name}.ipynb",
                 output,
-                parameters={key: value for key, value in parameters.items() if value},
+                parameters={key: parameters[key] for key in PARAMETERS[name] if parameters[key]},
                 kernel_name="python3",
                 cwd=ROOT / "notebooks",
                 progress_bar=False,

@@ -27,6 +27,8 @@ classifier_patience: 3
 gan_epochs: 3
 gan_sample_every: 2
 num_fakes: 20
+arms: [nothing, oversampling, gan]
+num_seeds: 2
 """
 
 
@@ -117,6 +119,23 @@ def test_every_promised_file_is_there(finished):
     assert set(manifest["generator"]) == {fakes.weights_hash(generator)}
     again = fakes.draw(generator, fakes.fake_noise(manifest["seed"], 100))
     assert np.abs(again.astype(int) - fake_images).max() <= 1
+    shortcuts = pd.read_csv(results / "shortcuts.csv", index_col="view")
+    assert shortcuts["balanced_accuracy"].between(0, 1).all() and len(shortcuts) == 4
+    arms_table = pd.read_csv(results / "arms.csv")
+    assert set(zip(arms_table["setting"], arms_table["arm"], arms_table["seed"], strict=True)) == {
+        ("3-classes", arm, seed) for arm in ("nothing", "oversampling", "gan") for seed in (0, 1)
+    }
+    first = arms_table[arms_table["seed"] == 0].set_index("arm")
+    for arm, part in (("nothing", "before_gan"), ("gan", "after_gan")):  # trained once, used there too
+        assert first.loc[arm, "balanced_accuracy"] == metrics[part]["balanced_accuracy"]
+    verdict = json.loads((results / "verdict.json").read_text())
+    primary = [row for row in verdict["contrasts"] if row["primary"]]
+    assert [(row["first"], row["second"], row["setting"]) for row in primary] == [("oversampling", "gan", "3-classes")]
+    assert primary[0]["low"] <= primary[0]["difference"] <= primary[0]["high"]
+    assert "drawings" in verdict["warnings"][0]
+    share_found = pd.read_csv(results / "share_found.csv", index_col="model")
+    assert share_found.index.tolist() == ["before", "after"] and share_found.shape == (2, 3)
+
     leftovers = [path for path in store.rglob("*") if "draft" in path.name or path.suffix in (".pkl", ".pickle", ".joblib")]
     assert not leftovers
 
@@ -139,7 +158,7 @@ def test_running_again_trains_nothing_and_changes_nothing(finished, phantom_fold
     before = {path: path.read_bytes() for path in results.rglob("*.csv")}
     done = study(store, "--data", phantom_folder, "--profile", tiny_profile, "--classes", "NORMAL,COVID19,PNEUMONIA")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search(r"training the|training with|writing fakes", done.stdout), "trained again"
+    assert not re.search(r"training the|training with|writing fakes|GANs, and arms|arms with fakes", done.stdout), "trained again"
     assert {path: path.read_bytes() for path in results.rglob("*.csv")} == before
 
 
@@ -191,6 +210,7 @@ def test_changed_data_are_noticed(tmp_path, phantom_folder, tiny_profile):
         (("--profile", "enormous"), "PROFILE is 'enormous'; choose one of full, quick, study"),
         (("--run", "../up"), "RUN is '../up'"),
         (("--minority", "FLU"), "MINORITY is 'FLU'; choose one of"),
+        (("--also", "FLU"), "ALSO names FLU; train and test both hold"),
     ],
 )
 def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom_folder):
@@ -245,7 +265,7 @@ def test_committed_notebook_is_executed_clean_and_honest(name):
     parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(parameters) == 1
     for line in parameters[0].source.splitlines():
-        assert re.fullmatch(r'[A-Z_]+ = ("[^"]*"|\d+)  # .+', line), line
+        assert re.fullmatch(r'[A-Z_]+ = ("[^"]*"|\d+|False)  # .+', line), line
     assert not re.search(r"^\s*(class|def) ", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)
     kinds = [cell.cell_type for cell in notebook.cells]
     unexplained = [i for i, kind in enumerate(kinds) if kind == "code" and kinds[i - 1] == "code"]

@@ -116,6 +116,15 @@ def find_source(data="", classes="", minority=""):
     )
 
 
+def add_classes(source, also):
+    """The source with further classes, a comma-separated list; "" adds none.
+
+    Raises:
+        ValueError: a class isn't there, or is there already.
+    """
+    return replace(source, classes=_choose_classes(",".join([*source.classes, also]), _class_folders(source.root), "ALSO"))
+
+
 def read_images(source, show_progress=True):
     """Read every image of a source, decoding only what isn't cached: `ImageSet`."""
     paths, labels, parts = [], [], []
@@ -195,15 +204,17 @@ def _class_folders(root):
     return sorted(found["train"] & found["test"])
 
 
-def _choose_classes(classes, available):
+def _choose_classes(classes, available, parameter="CLASSES"):
     wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
     missing = [name for name in wanted if name not in available]
     if missing:
-        raise ValueError(f"CLASSES names {', '.join(missing)}; train and test both hold {', '.join(available) or 'no class'}.")
+        raise ValueError(
+            f"{parameter} names {', '.join(missing)}; train and test both hold {', '.join(available) or 'no class'}."
+        )
     if not wanted:
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else tuple(available)
     if len(set(wanted)) != len(wanted):
-        raise ValueError(f"CLASSES names a class twice: {', '.join(wanted)}.")
+        raise ValueError(f"{parameter} names a class twice: {', '.join(wanted)}.")
     if len(wanted) < 2:
         raise ValueError(
             f"a classifier needs at least two classes, and here is {', '.join(wanted) or 'none'}; expected {LAYOUT}."
