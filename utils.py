@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import random
 import re
 import sys
 import warnings
@@ -294,11 +295,13 @@ def read_png(path):
 # Seeds and progress
 
 
-def set_seed(seed):
-    """Seed Python, numpy and Keras, once a run; below it every random choice takes an explicit seed."""
-    import keras  # here, so that reading images needs no deep-learning library
+def seeds(seed):
+    """A function that gives a new seed each time it's called, for the initial weights of a network's layers one after the other.
 
-    keras.utils.set_random_seed(seed)
+    Keras would draw them from Python's global randomness, which other threads use too: those of a Dask worker do.
+    """
+    stream = random.Random(seed)
+    return lambda: stream.randint(1, 10**9)
 
 
 def progress(iterable=None, **arguments):

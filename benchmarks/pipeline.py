@@ -33,7 +33,6 @@ def random_images(count):
 def train_classifier(precision, count):
     """An epoch of the CNN: every image once, in batches of 128."""
     backend.configure(precision)
-    utils.set_seed(0)
     model = classifier.build_classifier(2)
     model.compile(keras.optimizers.Adam(), "binary_crossentropy", jit_compile=backend.use_jit())
     images, labels = random_images(count), np.arange(count, dtype=np.float32) % 2
@@ -46,7 +45,6 @@ def train_classifier(precision, count):
 def train_gan(precision, count):
     """An epoch of the GAN: every image once."""
     backend.configure(precision)
-    utils.set_seed(0)
     gan = dcgan.DCGAN("dcgan", 0)
     gan.compile_for_training(backend.use_jit())
     batch_size = gan.recipe.batch_size

@@ -1,6 +1,6 @@
 """The search for the recipe: one change at a time, equal wall-clock, validation images, three seeds.
 
-python -m benchmarks.recipes calibrate                          # seconds an update of every variant, on a quiet machine
+python -m benchmarks.recipes calibrate [--only VARIANT …]       # seconds an update of every variant, on a quiet machine
 python -m benchmarks.recipes search --data DATA --run RUN       # every trial that isn't there yet, one process a core
 python -m benchmarks.recipes summarise                          # the table of what was tried and what it bought
 
@@ -12,6 +12,7 @@ in results/published/recipes/.
 import argparse
 import functools
 import os
+import random
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from benchmarks import machine
 from xraygan import backend, classifier, dcgan, fakes, fidelity, sources, split, training
 
 TRIALS = utils.ROOT / "results" / "published" / "recipes"
+SECONDS = TRIALS / "seconds_an_update.csv"
 BUDGET = 600  # seconds a trial takes on one core of the calibrated machine
 SEEDS = (0, 1, 2)
 NUM_JUDGED = 512  # fakes that are judged
@@ -35,6 +37,11 @@ AVERAGES = (0.0, 0.99, 0.995, 0.999)  # decays compared within each trial, which
 
 
 # Networks that differ from the default
+
+
+def keras_seed():
+    """A seed as Keras draws it where none is given."""
+    return random.randint(1, 10**9)
 
 
 def discriminator(filters=(32, 64, 128, 256, 256), wrap=lambda layer: layer):
@@ -202,8 +209,8 @@ VARIANTS = {
     "study": Variant(
         "the recipe of the study that this project rebuilds: its networks, 128 images an update, no augmentation, no average",
         {"batch_size": 128, "ema_decay": 0.0, "augmented": False},
-        generator=functools.partial(dcgan.build_generator, "seed"),
-        discriminator=functools.partial(dcgan.build_discriminator, "seed"),
+        generator=functools.partial(dcgan.build_generator, "seed", next_seed=keras_seed),
+        discriminator=functools.partial(dcgan.build_discriminator, "seed", keras_seed),
     ),
 }
 
@@ -215,9 +222,9 @@ def build(name, seed):
     """The compiled GAN of a variant; this process builds no other."""
     variant = VARIANTS[name]
     dcgan.RECIPES["trial"] = replace(dcgan.RECIPES["dcgan"], **variant.recipe)
-    dcgan.build_generator = lambda _, latent_dim: variant.generator(latent_dim)
-    dcgan.build_discriminator = lambda _: variant.discriminator()
-    utils.set_seed(seed)
+    dcgan.build_generator = lambda _, latent_dim, next_seed: variant.generator(latent_dim)
+    dcgan.build_discriminator = lambda _, next_seed: variant.discriminator()
+    keras.utils.set_random_seed(seed)  # this process has no other threads that draw from it
     gan = variant.gan("trial", seed)
     gan.compile_for_training(backend.use_jit())
     if variant.discriminator_rate:
@@ -248,7 +255,7 @@ def run_trial(name, minority, seed, data, run):
     """Train one variant for its budget and write what its fakes are worth, at five moments and with every average."""
     chosen = backend.configure()
     judge, images = judge_of(data, run, minority)
-    seconds = pd.read_csv(TRIALS / "seconds_an_update.csv", index_col="variant").loc[name, "seconds"]
+    seconds = pd.read_csv(SECONDS, index_col="variant").loc[name, "seconds"]
     gan = build(name, seed)
     updates = round(BUDGET / seconds / MOMENTS)
     averages = Averages(gan)
@@ -290,15 +297,21 @@ def judge_of(data, run, minority):
     return fidelity.Judge(baseline, real, validation), real
 
 
-def calibrate():
-    """Write seconds an update of every variant on one core, the others busy alike: the median of three."""
-    names = list(VARIANTS)
+def calibrate(only):
+    """Write seconds an update of every variant on one core, the others busy alike: the median of three.
+
+    Variants that came later are timed beside the base and written in the seconds of the machine that timed it first.
+    """
+    names = list(dict.fromkeys(["base", *only])) if only else list(VARIANTS)
     commands = [["time", "--only", name] for _ in range(3) for name in names]
     outputs = list(utils.progress(one_a_core(commands), total=len(commands), desc="timing", unit="training"))
-    seconds = np.array([float(output.split()[-1]) for output in outputs]).reshape(3, len(names))
-    table = pd.DataFrame({"variant": names, "seconds": np.median(seconds, axis=0).round(5)})
-    table["device"], table["cores"] = backend.device_name(), 1
-    utils.write_table(table, TRIALS / "seconds_an_update.csv")
+    seconds = pd.Series(np.median(np.array([float(text.split()[-1]) for text in outputs]).reshape(3, -1), axis=0), names)
+    table = pd.DataFrame({"seconds": seconds, "device": backend.device_name(), "cores": 1})
+    if only:
+        known = pd.read_csv(SECONDS, index_col="variant")
+        table["seconds"] *= known.loc["base", "seconds"] / seconds["base"]
+        table = pd.concat([known.drop(only, errors="ignore"), table.loc[list(only)]])
+    utils.write_table(table.round({"seconds": 5}).rename_axis("variant").reset_index(), SECONDS)
 
 
 def time_updates(name, num_updates=12):
@@ -377,7 +390,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.action == "calibrate":
-        calibrate()
+        calibrate(options.only)
     elif options.action == "time":
         time_updates(options.only[0])
     elif options.action == "trial":

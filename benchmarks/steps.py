@@ -103,7 +103,6 @@ def flops(network):
 
 def build(gan_class, precision):
     keras.mixed_precision.set_global_policy(precision)
-    utils.set_seed(0)
     gan = gan_class("dcgan", 0)
     gan.compile_for_training(backend.use_jit())
     return gan
@@ -119,7 +118,6 @@ def main():
     parser.add_argument("--batch-size", type=int, nargs="*", default=[dcgan.RECIPES["dcgan"].batch_size, 64])
     options = parser.parse_args()
     chosen = backend.configure()
-    utils.set_seed(0)
     precisions = list(dict.fromkeys(["float32", chosen["precision"]]))
     gans = {(name, precision): build(kind, precision) for name, (kind, _) in ORGANISATIONS.items() for precision in precisions}
     rows = []

@@ -119,6 +119,12 @@ def test_every_promised_file_is_there(finished):
     assert set(manifest["generator"]) == {fakes.weights_hash(generator)}
     again = fakes.draw(generator, fakes.fake_noise(manifest["seed"], 100))
     assert np.abs(again.astype(int) - fake_images).max() <= 1
+    leftovers = [path for path in store.rglob("*") if "draft" in path.name or path.suffix in (".pkl", ".pickle", ".joblib")]
+    assert not leftovers
+
+
+def test_every_file_of_the_comparison_is_there(finished):
+    results = finished[0] / "results" / "phantom-tiny"
     shortcuts = pd.read_csv(results / "shortcuts.csv", index_col="view")
     assert shortcuts["balanced_accuracy"].between(0, 1).all() and len(shortcuts) == 4
     arms_table = pd.read_csv(results / "arms.csv")
@@ -127,7 +133,8 @@ def test_every_promised_file_is_there(finished):
     }
     first = arms_table[arms_table["seed"] == 0].set_index("arm")
     for arm, part in (("nothing", "before_gan"), ("gan", "after_gan")):  # trained once, used there too
-        assert first.loc[arm, "balanced_accuracy"] == metrics[part]["balanced_accuracy"]
+        metrics = json.loads((results / part / "metrics.json").read_text())
+        assert first.loc[arm, "balanced_accuracy"] == metrics["balanced_accuracy"]
     verdict = json.loads((results / "verdict.json").read_text())
     primary = [row for row in verdict["contrasts"] if row["primary"]]
     assert [(row["first"], row["second"], row["setting"]) for row in primary] == [("oversampling", "gan", "3-classes")]
@@ -135,9 +142,6 @@ def test_every_promised_file_is_there(finished):
     assert "drawings" in verdict["warnings"][0]
     share_found = pd.read_csv(results / "share_found.csv", index_col="model")
     assert share_found.index.tolist() == ["before", "after"] and share_found.shape == (2, 3)
-
-    leftovers = [path for path in store.rglob("*") if "draft" in path.name or path.suffix in (".pkl", ".pickle", ".joblib")]
-    assert not leftovers
 
 
 def test_study_ends_with_the_table_and_says_where_things_are(finished):
@@ -152,13 +156,24 @@ def test_study_ends_with_the_table_and_says_where_things_are(finished):
     assert "notebooks, as pages" in printed
 
 
+def test_an_executed_notebook_shows_no_noise(finished):
+    folder = finished[0] / "results" / "phantom-tiny" / "notebooks"
+    for name in NOTEBOOKS:
+        outputs = [
+            output for cell in code_cells(nbformat.read(folder / f"{name}.ipynb", as_version=4)) for output in cell.outputs
+        ]
+        assert not [output["text"][:300] for output in outputs if output.get("name") == "stderr"], name
+
+
 def test_running_again_trains_nothing_and_changes_nothing(finished, phantom_folder, tiny_profile):
     store, _ = finished
     results = store / "results" / "phantom-tiny"
     before = {path: path.read_bytes() for path in results.rglob("*.csv")}
     done = study(store, "--data", phantom_folder, "--profile", tiny_profile, "--classes", "NORMAL,COVID19,PNEUMONIA")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search(r"training the|training with|writing fakes|GANs, and arms|arms with fakes", done.stdout), "trained again"
+    assert not re.search(r"training the|training with|writing fakes|GANs, and arms|arms with fakes", done.stdout), (
+        "trained again"
+    )
     assert {path: path.read_bytes() for path in results.rglob("*.csv")} == before
 
 

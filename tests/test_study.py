@@ -156,3 +156,22 @@ def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom
     assert found["cut"] == found["undisturbed"]
     cut = study.Study(str(phantom_folder), str(tmp_path / "cut"), "study", TINY, "dcgan", "float32")
     assert all(study.unit_file(cut, unit).stat().st_mtime_ns == written for unit, written in finished.items())
+
+
+def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cores(tmp_path, phantom_folder, monkeypatch):
+    """A real scheduler on loopback and two worker processes that see the same folders."""
+    from dask.distributed import LocalCluster
+
+    units = study.plan(TWO, ["nothing", "gan"], [1], 24)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(utils.ROOT), str(utils.ROOT / "tests")]))
+    found = {}
+    local = prepare(tmp_path / "local", phantom_folder)
+    study.run(local, units)
+    found["local"] = fingerprints(local, units)
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        there = prepare(tmp_path / "cluster", phantom_folder)
+        study.run(there, units, cluster.scheduler_address)
+        workers = {info["pid"] for info in cluster.scheduler_info["workers"].values() if "pid" in info}
+    found["cluster"] = fingerprints(there, units)
+    assert found["cluster"] == found["local"]
+    assert os.getpid() not in workers

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def _quiet_stderr():
-    """Send what C++ code writes to standard error nowhere: TensorFlow's start-up notices fill a notebook and no setting stops them."""
+def quiet_stderr():
+    """Send what C++ code writes to standard error nowhere: TensorFlow's notices fill a notebook and no setting stops them."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -24,7 +24,7 @@ def _quiet_stderr():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _quiet_stderr():
+with quiet_stderr():
     import keras
 
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
@@ -86,6 +86,11 @@ def num_threads():
 def has_gpu():
     """Whether the models run on a GPU."""
     return bool(_gpu_details())
+
+
+def forget_models():
+    """Free what models of this process hold."""
+    keras.backend.clear_session()
 
 
 def use_jit():

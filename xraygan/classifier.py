@@ -11,23 +11,31 @@ from xraygan import backend, training
 BATCH_SIZE = 128
 
 
-def build_classifier(num_classes):
+def build_classifier(num_classes, seed=0):
     """The CNN of the study with one grey channel: `(B, 128, 128, 1)` in 0 to 1 → probabilities.
+
+    Args:
+        num_classes: how many are told apart.
+        seed: of the initial weights.
 
     Two classes give `(B, 1)`, the probability of the positive class; more give `(B, num_classes)`. With two classes it has
     4,443,009 parameters: the study's 4,443,585 less the two colour channels of the first layer.
     """
-    image = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
-    x = image
+    next_seed = utils.seeds(seed)
+
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
+    image = x = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
     for filters in (32, 64, 128):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=weights())(x)
         x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(128, 3, padding="same", activation="relu", kernel_initializer=weights())(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(128, activation="relu")(x)
-    x = layers.Dense(64, activation="relu")(x)
+    x = layers.Dense(128, activation="relu", kernel_initializer=weights())(x)
+    x = layers.Dense(64, activation="relu", kernel_initializer=weights())(x)
     units, activation = (1, "sigmoid") if num_classes == 2 else (num_classes, "softmax")
-    probabilities = layers.Dense(units, activation=activation, dtype="float32")(x)
+    probabilities = layers.Dense(units, activation=activation, kernel_initializer=weights(), dtype="float32")(x)
     return keras.Model(image, probabilities, name="classifier")
 
 
@@ -69,8 +77,7 @@ def train_classifier(
     Returns:
         the model with its best weights, and the history as a DataFrame.
     """
-    utils.set_seed(seed)
-    model = build_classifier(len(source.classes))
+    model = build_classifier(len(source.classes), seed)
     loss = "binary_crossentropy" if len(source.classes) == 2 else "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
     model.optimizer.build(model.trainable_variables)

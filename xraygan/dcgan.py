@@ -47,62 +47,72 @@ RECIPES = {
 }
 
 
-def build_generator(recipe_name, latent_dim=100):
-    """The generator of a recipe: noise `(B, latent_dim)` → images `(B, 128, 128, 1)` in −1 to 1."""
-    return {"dcgan": _dcgan_generator, "seed": _seed_generator}[recipe_name](latent_dim)
+def build_generator(recipe_name, latent_dim=100, next_seed=None):
+    """The generator of a recipe: noise `(B, latent_dim)` → images `(B, 128, 128, 1)` in −1 to 1.
+
+    `next_seed` gives the seed of each layer's initial weights, see `utils.seeds`.
+    """
+    return {"dcgan": _dcgan_generator, "seed": _seed_generator}[recipe_name](latent_dim, next_seed or utils.seeds(0))
 
 
-def build_discriminator(recipe_name):
-    """The discriminator of a recipe: images `(B, 128, 128, 1)` in −1 to 1 → logits `(B, 1)`, positive for real."""
-    return {"dcgan": _dcgan_discriminator, "seed": _seed_discriminator}[recipe_name]()
+def build_discriminator(recipe_name, next_seed=None):
+    """The discriminator of a recipe: images `(B, 128, 128, 1)` in −1 to 1 → logits `(B, 1)`, positive for real; `next_seed` as above."""
+    return {"dcgan": _dcgan_discriminator, "seed": _seed_discriminator}[recipe_name](next_seed or utils.seeds(0))
 
 
-def _dcgan_generator(latent_dim):
+def _dcgan_generator(latent_dim, next_seed):
+    def weights():  # Radford et al. 2015
+        return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
+
     noise = keras.Input((latent_dim,))
-    x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=_small_weights())(noise)
+    x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise)
     x = layers.Reshape((4, 4, 256))(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (256, 128, 64, 32):  # 8, 16, 32, 64 pixels; kernel 4 is a multiple of stride 2: no checkerboard
-        doubled = layers.Conv2DTranspose(
-            filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=_small_weights()
-        )
+        doubled = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=weights())
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(doubled(x)))
-    x = layers.Conv2DTranspose(1, 4, strides=2, padding="same", kernel_initializer=_small_weights(), dtype="float32")(x)
+    x = layers.Conv2DTranspose(1, 4, strides=2, padding="same", kernel_initializer=weights(), dtype="float32")(x)
     return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
 
 
-def _small_weights():
-    """Radford et al. 2015; a new one for each layer, since an initializer used twice gives the same numbers twice."""
-    return keras.initializers.RandomNormal(stddev=0.02)
+def _dcgan_discriminator(next_seed):
+    def weights():  # He et al. 2015: without batch norm, smaller ones let the signal fade and leave the discriminator at chance
+        return keras.initializers.HeNormal(next_seed())
 
-
-def _dcgan_discriminator():
     image = x = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
     for filters in (32, 64, 128, 256, 256):  # 64, 32, 16, 8, 4 pixels; no batch norm, so each image is judged alone
-        # He et al. 2015: without batch norm, smaller weights let the signal fade and leave the discriminator at chance.
-        x = layers.Conv2D(filters, 4, strides=2, padding="same", kernel_initializer="he_normal")(x)
+        x = layers.Conv2D(filters, 4, strides=2, padding="same", kernel_initializer=weights())(x)
         x = layers.LeakyReLU(0.2)(x)
-    logit = layers.Dense(1, dtype="float32")(layers.Flatten()(x))
+    glorot = keras.initializers.GlorotUniform(next_seed())
+    logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
     return keras.Model(image, logit, name="discriminator")
 
 
-def _seed_generator(latent_dim):
+def _seed_generator(latent_dim, next_seed):
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
     noise = keras.Input((latent_dim,))
-    x = layers.LeakyReLU(0.2)(layers.Dense(8 * 8 * 128)(noise))
+    x = layers.LeakyReLU(0.2)(layers.Dense(8 * 8 * 128, kernel_initializer=weights())(noise))
     x = layers.Reshape((8, 8, 128))(x)
     for _ in range(4):
-        x = layers.LeakyReLU(0.2)(layers.Conv2DTranspose(128, 4, strides=2, padding="same")(x))
-    image = layers.Conv2D(1, 5, padding="same", activation="tanh", dtype="float32")(x)
+        x = layers.Conv2DTranspose(128, 4, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    image = layers.Conv2D(1, 5, padding="same", activation="tanh", kernel_initializer=weights(), dtype="float32")(x)
     return keras.Model(noise, image, name="generator")
 
 
-def _seed_discriminator():
+def _seed_discriminator(next_seed):
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
     image = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
-    x = layers.LeakyReLU(0.2)(layers.Conv2D(128, 5, padding="same")(image))
+    x = layers.LeakyReLU(0.2)(layers.Conv2D(128, 5, padding="same", kernel_initializer=weights())(image))
     for _ in range(4):
-        x = layers.LeakyReLU(0.2)(layers.Conv2D(128, 5, strides=2, padding="same")(x))
-    x = layers.Dropout(0.4)(layers.Flatten()(x))
-    return keras.Model(image, layers.Dense(1, dtype="float32")(x), name="discriminator")
+        x = layers.Conv2D(128, 5, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    x = layers.Dropout(0.4, seed=next_seed())(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(1, kernel_initializer=weights(), dtype="float32")(x), name="discriminator")
 
 
 def discriminator_loss(real_logits, fake_logits):
@@ -128,7 +138,7 @@ class DCGAN(keras.Model):
         """
         Args:
             recipe_name: a key of `RECIPES`.
-            seed: of noise and augmentation; the initial weights follow `utils.set_seed`.
+            seed: of initial weights, noise and augmentation.
 
         Raises:
             ValueError: no such recipe.
@@ -137,11 +147,12 @@ class DCGAN(keras.Model):
             raise ValueError(f"GAN_RECIPE is {recipe_name!r}; choose one of {', '.join(RECIPES)}.")
         super().__init__(name="dcgan", dtype="float32")  # the networks have their own precision; averages need all 32 bits
         self.recipe = RECIPES[recipe_name]
-        self.generator = build_generator(recipe_name, self.recipe.latent_dim)
-        self.averaged_generator = build_generator(recipe_name, self.recipe.latent_dim)
+        next_seed = utils.seeds(seed)
+        self.generator = build_generator(recipe_name, self.recipe.latent_dim, next_seed)
+        self.averaged_generator = build_generator(recipe_name, self.recipe.latent_dim, next_seed)
         self.averaged_generator.set_weights(self.generator.get_weights())
         self.averaged_generator.trainable = False
-        self.discriminator = build_discriminator(recipe_name)
+        self.discriminator = build_discriminator(recipe_name, next_seed)
         self.random = keras.random.SeedGenerator(seed)
         self.discriminator_loss = keras.metrics.Mean(name="d_loss")
         self.generator_loss = keras.metrics.Mean(name="g_loss")
@@ -283,7 +294,6 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, judg
     Returns:
         the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
     """
-    utils.set_seed(seed)
     gan = DCGAN(recipe_name, seed)
     gan.compile_for_training(backend.use_jit())
     batch_size = min(gan.recipe.batch_size, len(images))
@@ -310,3 +320,12 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, judg
     if judge:
         epoch = training.load_variables(best_file, generator.variables)
     return generator, epoch, history
+
+
+def load_generator(folders):
+    """The generator that notebook 2 saved.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    return keras.models.load_model(utils.require(folders.models / "dcgan_generator.keras", "2_gan_training.ipynb"))

@@ -15,7 +15,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 import joblib
-import keras
 import numpy as np
 import pandas as pd
 
@@ -222,11 +221,11 @@ def _num_local_jobs(threads):
 
 
 def _in_worker(function, study, unit):
-    """Configure the process, then do the unit there, without bars: several would write over each other."""
-    backend.configure(study.precision, threads=study.threads)
-    with contextlib.redirect_stdout(io.StringIO()):
+    """Configure the process, then do the unit there, without bars and notices: several would write over each other."""
+    with contextlib.redirect_stdout(io.StringIO()), backend.quiet_stderr():
+        backend.configure(study.precision, threads=study.threads)
         function(study, unit)
-    keras.backend.clear_session()
+        backend.forget_models()
 
 
 # A unit's images
@@ -287,8 +286,7 @@ def ensure_fakes(study, unit):
     """Train the GAN of a unit's setting and seed, if it isn't, and write its fakes."""
     setting, seed, folders = unit.setting, unit.seed, gan_folders(study, unit.setting, unit.seed)
     if is_of_notebook_2(study, setting, seed):
-        file = utils.require(study.folders.models / "dcgan_generator.keras", "2_gan_training.ipynb")
-        generator = keras.models.load_model(file)
+        generator = dcgan.load_generator(study.folders)
     else:
         source, parts = images_of(study, setting, seed)
         real, validation = (_minority_images(source, parts[part]) for part in ("train", "validation"))
