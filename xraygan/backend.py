@@ -1,6 +1,7 @@
 """Everything that depends on the machine or on TensorFlow itself: precision, determinism, compilation, device, memory."""
 
 import contextlib
+import logging
 import os
 import platform
 import resource
@@ -24,6 +25,7 @@ def quiet_stderr():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 with quiet_stderr():
     import keras
 
@@ -51,6 +53,7 @@ def configure(precision="auto", deterministic=True, threads=0):
 
         if deterministic:
             tf.config.experimental.enable_op_determinism()
+            tf.random.set_seed(0)  # of operations that have none of their own, which it refuses otherwise
         with contextlib.suppress(RuntimeError):  # a process that has computed already keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)

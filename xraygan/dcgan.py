@@ -33,7 +33,7 @@ class Recipe:
     """
 
     latent_dim: int = 100
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 2e-4
     ema_decay: float = 0.99
     augmented: bool = True
@@ -68,10 +68,17 @@ def _dcgan_generator(latent_dim, next_seed):
     x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise)
     x = layers.Reshape((4, 4, 256))(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
-    for filters in (256, 128, 64, 32):  # 8, 16, 32, 64 pixels; kernel 4 is a multiple of stride 2: no checkerboard
-        doubled = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=weights())
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(doubled(x)))
-    x = layers.Conv2DTranspose(1, 4, strides=2, padding="same", kernel_initializer=weights(), dtype="float32")(x)
+    for filters in (
+        256,
+        128,
+        64,
+        32,
+    ):  # 8, 16, 32, 64 pixels; doubled before the convolution: no checkerboard (Odena et al. 2016)
+        x = layers.UpSampling2D(2)(x)
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=weights())(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.UpSampling2D(2)(x)
+    x = layers.Conv2D(1, 3, padding="same", kernel_initializer=weights(), dtype="float32")(x)
     return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
 
 

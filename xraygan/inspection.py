@@ -32,7 +32,10 @@ def share_found(models, images_by_kind, source):
 
 
 def grad_cam(model, images, label=1):
-    """Where a classifier finds its reasons (Grad-CAM, Selvaraju et al. 2017): the last convolution's maps, weighted by their gradients.
+    """Where a classifier finds its reasons: the last convolution's maps times their gradients, summed.
+
+    This is Grad-CAM (Selvaraju et al. 2017) whose gradients aren't averaged over places first (HiResCAM, Draelos and Carin 2020):
+    the dense layers of this network tell places apart, so an average would point to places that it doesn't use.
 
     Args:
         model: a classifier as `classifier.build_classifier` makes it.
@@ -56,8 +59,7 @@ def grad_cam(model, images, label=1):
 
     score, _, pull = backend.pullback(logit, x)
     (gradient,) = pull(ops.ones_like(score))
-    weights = ops.mean(ops.cast(gradient, "float32"), axis=(1, 2), keepdims=True)
-    heat = ops.convert_to_numpy(ops.relu(ops.sum(weights * ops.cast(x, "float32"), axis=-1)))
+    heat = ops.convert_to_numpy(ops.relu(ops.sum(ops.cast(gradient, "float32") * ops.cast(x, "float32"), axis=-1)))
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 

@@ -18,6 +18,11 @@ NUMBERS = (
     "record.json",
     "before_after.csv",
     "mcnemar.json",
+    "shortcuts.csv",
+    "arms.csv",
+    "verdict.json",
+    "share_found.csv",
+    "sweep_*.csv",
     "*_gan/metrics.json",
     "*_gan/history.csv",
     "*_gan/predictions.csv",
@@ -45,7 +50,7 @@ def publish_numbers(folders):
 
 
 def publish_figures(folders):
-    """Copy two figures of a run on the phantom to where the README shows them.
+    """Copy the figures of a run on the phantom to where the README shows them.
 
     Raises:
         ValueError: the run isn't on the phantom; real images have no place in the repository.
@@ -54,6 +59,7 @@ def publish_figures(folders):
         raise ValueError(f"run {folders.run} isn't on the phantom; its pictures must not be published.")
     FIGURES.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folders.images / "real_beside_fake.png", FIGURES / "phantom_and_fakes.png")
+    shutil.copyfile(folders.images / "verdict.png", FIGURES / "phantom_verdict.png")
     shutil.copyfile(folders.images / "gan" / "timelapse.gif", FIGURES / "phantom_timelapse.gif")
 
 
@@ -63,6 +69,7 @@ def passages():
     return {
         "finding": finding(phantom),
         "table": _markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv"))),
+        "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
         "baseline": baseline_on_real_images(baseline),
         "speed": speed(PUBLISHED / "benchmarks"),
