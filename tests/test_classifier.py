@@ -1,6 +1,8 @@
 """The CNN, the order of its batches, and training that goes on where it stopped."""
 
 import dataclasses
+import random
+import threading
 
 import keras
 import numpy as np
@@ -161,3 +163,24 @@ def test_saved_model_predicts_the_same(phantom_images, tmp_path):
     np.testing.assert_array_equal(
         classifier.predict(model, phantom_images.images[:3]), classifier.predict(loaded, phantom_images.images[:3])
     )
+
+
+def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
+    """Keras would draw them from Python's global randomness, which a Dask worker's other threads use too."""
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        models = [classifier.build_classifier(2, seed) for seed in (1, 1, 1, 2)]
+    finally:
+        stop.set()
+        thread.join()
+    kernels = [model.layers[1].kernel.numpy() for model in models]
+    assert (kernels[0] == kernels[1]).all() and (kernels[0] == kernels[2]).all()
+    assert (kernels[0] != kernels[3]).any()
+    assert len({float(layer.kernel.numpy().std()) for layer in models[0].layers if hasattr(layer, "kernel")}) == 7

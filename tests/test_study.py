@@ -102,6 +102,31 @@ def test_a_thinned_setting_is_thinned_and_its_gan_sees_just_those(whole):
     assert len(pd.read_csv(history)) == 1
 
 
+def test_leaks_are_used_where_a_setting_says_so(whole):
+    tiny, units, _ = whole
+    table = split.read_split(tiny.folders)
+    leaked = table.index[table["part"] == "train"][:2]
+    twin = table.index[table["part"] == "test"][0]
+    table.loc[leaked, ["part", "group"]] = [split.LEAK, table.loc[twin, "group"]]
+    store = tiny.folders.results.parent.parent
+    other = prepare(store / "leaky", tiny.data)
+    split.write_split(table, other.folders)
+    setting = units[0].setting
+    clean, leaky = (study.images_of(other, replace(setting, with_leaks=value), 1)[1] for value in (False, True))
+    assert set(leaky["train"][2]) - set(clean["train"][2]) == set(table.loc[leaked, "file"])
+    assert all((leaky[part][2] == clean[part][2]).all() for part in ("validation", "test"))
+    assert set(table.loc[table["part"] == "test", "file"]) - set(split.unseen_test_files(table)) == {table.loc[twin, "file"]}
+
+
+def test_the_effect_of_leaks_is_the_mean_over_seeds(whole):
+    tiny, units, table = whole
+    nothing = [unit for unit in units if unit.arm == "nothing" and unit.setting == SCARCE]
+    effect = study.leak_effect(tiny, nothing)
+    scores = table[(table["arm"] == "nothing") & (table["setting"] == SCARCE.name)]["balanced_accuracy"]
+    assert effect["test_images"].tolist() == ["all", "without a twin"]
+    assert effect["balanced_accuracy"].iloc[0] == pytest.approx(scores.mean())
+
+
 def fingerprints(tiny, units):
     return {unit: hashlib.sha256(study.unit_file(tiny, unit).with_suffix(".csv").read_bytes()).hexdigest() for unit in units}
 

@@ -71,6 +71,12 @@ def read_split(folders):
     return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
 
 
+def unseen_test_files(split):
+    """The test images whose group (twin or patient) stands in no part that comes from the train folder, left out or not."""
+    learned = split.loc[split["part"] != "test", "group"]
+    return split.loc[(split["part"] == "test") & ~split["group"].isin(learned), "file"]
+
+
 def select(image_set, split, part, classes):
     """The images of some classes in one part, `uint8 (N, 128, 128, 1)`, in the split's order."""
     chosen = (split["part"] == part) & split["class"].isin(classes)

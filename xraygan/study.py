@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 
 import joblib
@@ -35,15 +36,18 @@ class Setting:
         classes: class names.
         minority: the class that is augmented.
         num_real: training images of the minority class that are used; 0 for all.
+        with_leaks: whether training images with a twin in test, which notebook 1 left out, are used after all.
     """
 
     classes: tuple
     minority: str
     num_real: int = 0
+    with_leaks: bool = False
 
     @property
     def name(self):
-        return f"{self.minority}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
+        name = f"{self.minority}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
+        return f"{name}-with-leaks" if self.with_leaks else name
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,14 @@ def main_units(notes, profile):
     """The units of the comparison: every setting, arm and seed."""
     seeds = range(notes["seed"], notes["seed"] + profile.num_seeds)
     return [unit for setting in settings_of(notes) for unit in plan(setting, profile.arms, seeds, profile.num_fakes)]
+
+
+def leak_units(notes, profile):
+    """The units that show what leaks are worth: nothing added, in the run's classes, with the leaks that notebook 1 left out."""
+    if "leak" not in notes["data"]["counts"]:
+        return []
+    seeds = range(notes["seed"], notes["seed"] + profile.num_seeds)
+    return plan(replace(settings_of(notes)[0], with_leaks=True), ["nothing"], seeds, profile.num_fakes)
 
 
 def sweep_units(notes, profile):
@@ -184,7 +196,9 @@ def _in_parallel(study, jobs, description, scheduler):
     if not jobs:
         return
     calls = [joblib.delayed(_in_worker)(function, study, unit) for function, unit in jobs]
-    with _workers(study, scheduler) as num_jobs:
+    with _workers(study, scheduler) as num_jobs, warnings.catch_warnings():
+        # TensorFlow's caches look like a leak to joblib, which then starts a fresh process: nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         results = joblib.Parallel(num_jobs, return_as="generator_unordered")(calls)
         for _ in utils.progress(results, total=len(calls), desc=description, unit="unit"):
             pass
@@ -247,6 +261,8 @@ def images_of(study, setting, seed):
     """
     everything = _open_run(study.data, study.folders).everything
     table = split.read_split(study.folders)
+    if setting.with_leaks:
+        table["part"] = table["part"].replace(split.LEAK, "train")
     images = everything.of(setting.classes, setting.minority)
     rng = np.random.default_rng([seed, setting.num_real])
     share = 1.0
@@ -398,8 +414,31 @@ def arms_table(study, units):
     return pd.DataFrame(rows)
 
 
-def compare(study, units):
+def leak_effect(study, units):
+    """The balanced accuracy of finished units by setting, on all test images and on those without a twin in the train folder.
+
+    Returns:
+        DataFrame: setting, test_images ("all", "without a twin"), number, balanced_accuracy (mean of the seeds).
+    """
+    unseen = set(split.unseen_test_files(split.read_split(study.folders)))
+    rows = []
+    for setting in dict.fromkeys(unit.setting for unit in units):
+        tables = [predictions_of(study, unit) for unit in units if unit.setting == setting]
+        kinds = {"all": tables, "without a twin": [table[table["file"].isin(unseen)] for table in tables]}
+        for kind, here in kinds.items():
+            metrics = [statistics.compute_metrics(table, setting.classes, setting.minority) for table in here]
+            mean = pd.Series([values["balanced_accuracy"] for values in metrics], dtype=float).mean()  # undefined: left empty
+            rows.append({"setting": setting.name, "test_images": kind, "number": len(here[0]), "balanced_accuracy": mean})
+    return pd.DataFrame(rows)
+
+
+def compare(study, units, test_files=None):
     """`statistics.verdict` of the finished units, settings with most classes last; arms that lack a seed are left out.
+
+    Args:
+        study: `Study`.
+        units: list of `Unit`.
+        test_files: the test images to judge by; None takes all.
 
     Returns:
         the verdict, a DataFrame.
@@ -411,6 +450,8 @@ def compare(study, units):
         right[setting.name] = {}
         for arm in dict.fromkeys(unit.arm for unit in here):
             tables = [predictions_of(study, unit) for unit in here if unit.arm == arm and is_finished(study, unit)]
+            if test_files is not None:
+                tables = [table[table["file"].isin(test_files)] for table in tables]
             if len(tables) == len(seeds):
                 right[setting.name][arm] = np.array([table["label"] == table["prediction"] for table in tables])
                 labels[setting.name] = tables[0]["label"].to_numpy()

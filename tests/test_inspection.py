@@ -1,0 +1,53 @@
+"""The look inside: heat maps point where the network looks, shares are counted right, the map of features is centred."""
+
+import numpy as np
+import pytest
+
+from xraygan import classifier, inspection, sources
+
+SOURCE = sources.Source("drawn", None, ("NORMAL", "COVID19"), "COVID19", is_phantom=True)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (6, 128, 128, 1), dtype=np.uint8)
+
+
+def test_heat_lies_where_the_network_looks_and_nowhere_else(images):
+    """The first dense layer is made blind to all but one of 16×16 places."""
+    model = classifier.build_classifier(2)
+    dense = model.layers[9]
+    kernel = dense.kernel.numpy().reshape(16, 16, 128, 128)
+    seeing = np.zeros_like(kernel)
+    seeing[3, 11] = np.abs(kernel[3, 11])
+    dense.kernel.assign(seeing.reshape(dense.kernel.shape))
+    for layer in model.layers[10:]:
+        layer.kernel.assign(np.abs(layer.kernel.numpy()))
+    heat = inspection.grad_cam(model, images)
+    assert heat.shape == (6, 16, 16)
+    assert (heat[:, 3, 11] == 1).all()
+    heat[:, 3, 11] = 0
+    assert not heat.any()
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_heat_is_a_share_of_its_largest(images, num_classes):
+    heat = inspection.grad_cam(classifier.build_classifier(num_classes), images, label=num_classes - 1)
+    assert heat.min() >= 0
+    assert set(heat.max(axis=(1, 2)).round(6)) <= {0.0, 1.0}
+
+
+def test_shares_found_are_those_of_the_predictions(images):
+    model = classifier.build_classifier(2)
+    table = inspection.share_found({"before": model}, {"some": images, "one": images[:1]}, SOURCE)
+    positive = classifier.predict(model, images)[:, 0] >= 0.5
+    assert table.loc["before", "some"] == positive.mean()
+    assert table.loc["before", "one"] == positive[0]
+
+
+def test_the_map_is_fitted_to_the_reference(images):
+    points, share = inspection.feature_map(classifier.build_classifier(2), {"all": images, "two": images[:2]}, images)
+    assert points["all"].shape == (6, 2)
+    np.testing.assert_allclose(points["all"].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(points["two"], points["all"][:2], atol=1e-5)
+    assert 0 < share <= 1
