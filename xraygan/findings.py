@@ -86,9 +86,28 @@ def of_copies(judged):
 
 
 def of_comparison(folders):
-    """What notebook 3 found, as Markdown."""
+    """What notebook 3 found, as Markdown: what one run of each says, then the verdict."""
     notes = record.read_record(folders)
-    return _drawings(notes) + one_run_sentence(record.read_json(folders.results / "mcnemar.json"))
+    one_run = one_run_sentence(record.read_json(folders.results / "mcnemar.json"))
+    return _drawings(notes) + one_run + "\n\n" + of_verdict(record.read_json(folders.results / "verdict.json"))
+
+
+def of_published(folder):
+    """The published study's verdict and the mean of each arm, as Markdown; a sentence where none is published."""
+    if not (folder / "verdict.json").exists():
+        return "No comparison on real images is published yet."
+    table = pd.read_csv(folder / "arms.csv")
+    lines = [
+        "| setting | arm | seeds | balanced accuracy, mean (lowest to highest) | sensitivity, mean |",
+        "|---|---|---|---|---|",
+    ]
+    for (setting, arm), rows in table.groupby(["setting", "arm"], sort=False):
+        score = rows["balanced_accuracy"]
+        spread = f"{score.mean():.3f} ({score.min():.3f} to {score.max():.3f})"
+        lines.append(
+            f"| {setting.replace('-', ' ')} | {in_words(arm)} | {len(rows)} | {spread} | {rows['sensitivity'].mean():.3f} |"
+        )
+    return of_verdict(record.read_json(folder / "verdict.json")) + "\n\n" + "\n".join(lines)
 
 
 def of_verdict(verdict):

@@ -13,7 +13,7 @@ from xraygan import findings, record, statistics
 
 PUBLISHED = utils.ROOT / "results" / "published"
 FIGURES = utils.ROOT / "images" / "readme"
-PHANTOM_RUN, BASELINE_RUN = "phantom-quick", "chest_xray-full"
+PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
 NUMBERS = (
     "record.json",
     "before_after.csv",
@@ -67,7 +67,7 @@ def passages():
     """The README's generated passages, {name: Markdown}, from the published files."""
     phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
     return {
-        "finding": finding(phantom),
+        "finding": finding(PUBLISHED / STUDY_RUN, phantom),
         "table": _markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv"))),
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
@@ -76,11 +76,13 @@ def passages():
     }
 
 
-def finding(folder):
-    """The first sentence: until the real study is published, the phantom's, marked as such."""
+def finding(study, phantom):
+    """The first sentence: the published real study's verdict; until there is one, the phantom's single run, marked as such."""
+    if (study / "verdict.json").exists():
+        return findings.of_verdict(record.read_json(study / "verdict.json"))
     return (
         "**No comparison on real images is published yet. On the phantom (drawings, evidence of nothing in medicine):** "
-        + findings.one_run_sentence(record.read_json(folder / "mcnemar.json"))
+        + findings.one_run_sentence(record.read_json(phantom / "mcnemar.json"))
     )
 
 
