@@ -350,7 +350,7 @@ def summarise():
         base = last.loc[(minority, "base")]["kid"]
         gained = (group["kid"].droplevel(["minority", "variant"]) - base).dropna()
         rows.append(
-            {"class": minority, "variant": name, "change": VARIANTS[name].change, "seeds": len(group)}
+            {"class": minority, "variant": name, "change": VARIANTS[name].change, "won": name == WINNER, "seeds": len(group)}
             | {"updates": int(group["updates"].iloc[0])}
             | group[["kid_classifier", "kid_random", "diversity", "kid"]].mean().round(3).to_dict()
             | {"spread": round(group["kid"].std(), 3), "against_base": round(gained.mean(), 3)}

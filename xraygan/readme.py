@@ -72,6 +72,7 @@ def passages():
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
         "baseline": baseline_on_real_images(baseline),
+        "recipes": recipes(PUBLISHED / "recipes"),
         "speed": speed(PUBLISHED / "benchmarks"),
     }
 
@@ -110,6 +111,29 @@ def baseline_on_real_images(folder):
         f"{leaks['train images with their group in test']} near-copies of test images were left out of training. Two flaws of the data remain: "
         "a patient can stand in train and in test, and each class comes from other hospitals."
     )
+
+
+def recipes(folder):
+    """What was tried for the GAN's recipe, and what it bought, from the search's summary."""
+    tried = pd.read_csv(folder / "summary.csv")
+    passages = []
+    for name, rows in tried.groupby("class", sort=False):
+        shown = pd.DataFrame(
+            {
+                "seeds": rows["seeds"].astype(str),
+                "updates": rows["updates"].astype(str),
+                "KID": [_mean_and_spread(row.kid, row.spread) for row in rows.itertuples()],
+                "diversity": rows["diversity"].map("{:.2f}".format),
+                "better than the first": rows["better_than_base"],
+            }
+        )
+        shown.index = [f"**{row.change}**" if row.won else row.change for row in rows.itertuples()]
+        passages.append(f"{name}:\n\n" + _markdown_table(shown, "change"))
+    return "\n\n".join(passages)
+
+
+def _mean_and_spread(mean, spread):
+    return f"{mean:.2f}" if pd.isna(spread) else f"{mean:.2f} ± {spread:.2f}"
 
 
 def speed(folder):
