@@ -340,7 +340,7 @@ def search(data, run, only):
 
 
 def summarise():
-    """Write one row a variant and class: what was changed, and what it bought at the end of its budget."""
+    """Write one row a variant and class (what was changed, what it bought at the end of its budget), averages, and KID by time."""
     trials = pd.concat([pd.read_csv(file) for file in sorted(TRIALS.glob("*-*-[0-9].csv"))])
     last = trials[trials["seconds"] == BUDGET]
     own = {name: replace(BASE, **variant.recipe).ema_decay for name, variant in VARIANTS.items()}
@@ -354,15 +354,20 @@ def summarise():
             | {"updates": int(group["updates"].iloc[0])}
             | group[["kid_classifier", "kid_random", "diversity", "kid"]].mean().round(3).to_dict()
             | {"spread": round(group["kid"].std(), 3), "against_base": round(gained.mean(), 3)}
-            | {"better_than_base": f"{(gained < 0).sum()} of {len(gained)}"}
+            | {"better_than_base": "" if name == "base" else f"{(gained < 0).sum()} of {len(gained)} seeds"}
         )
     table = pd.DataFrame(rows).sort_values(["class", "kid"])
     print(table.drop(columns="change").to_string(index=False))
     utils.write_table(table, TRIALS / "summary.csv")
-    averages = trials[(trials["variant"] == "base") & (trials["seconds"] == BUDGET)]
-    averages = averages.groupby("ema_decay")[["kid_classifier", "kid_random", "kid", "diversity"]].mean().round(3)
+    ours = trials[(trials["variant"] == WINNER) & (trials["seconds"] == BUDGET)]
+    averages = ours.groupby("ema_decay")[["kid_classifier", "kid_random", "kid", "diversity"]].mean().round(3)
     print(averages)
     utils.write_table(averages.reset_index(), TRIALS / "averages.csv")
+    sampled = trials[trials["ema_decay"] == trials["variant"].map(own)]
+    by_time = sampled[sampled["variant"].isin([WINNER, "study"])].pivot_table("kid", "seconds", ["minority", "variant"])
+    by_time.columns = [f"{name}, {minority}" for minority, name in by_time.columns]
+    print(by_time.round(3))
+    utils.write_table(by_time.round(3).reset_index(), TRIALS / "by_time.csv")
 
 
 def one_a_core(commands):

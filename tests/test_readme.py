@@ -32,6 +32,13 @@ def test_the_first_screen_has_the_finding_and_both_commands():
     assert "make test" in top
 
 
+def test_fakes_that_may_be_copies_are_not_published(folders):
+    (folders.results / "gan").mkdir()
+    (folders.results / "gan" / "judgement.json").write_text(json.dumps({"alarm": True}))
+    with pytest.raises(ValueError, match="must not be published"):
+        readme.publish_fakes(folders)
+
+
 def test_only_a_phantom_can_be_published(folders):
     (folders.results / "record.json").write_text(json.dumps({"is_phantom": False}))
     with pytest.raises(ValueError, match="isn't on the phantom"):

@@ -5,6 +5,7 @@ Run as `python -m xraygan.readme` (`make refresh` does). Everything between `<!-
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from xraygan import findings, record, statistics
 PUBLISHED = utils.ROOT / "results" / "published"
 FIGURES = utils.ROOT / "images" / "readme"
 PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
+REAL_FAKES = FIGURES / "chest_xray_fakes.png"
 NUMBERS = (
     "record.json",
     "before_after.csv",
@@ -35,6 +37,7 @@ def main():
     for run in (PHANTOM_RUN, BASELINE_RUN):
         publish_numbers(utils.run_folders(run, utils.ROOT))
     publish_figures(utils.run_folders(PHANTOM_RUN, utils.ROOT))
+    publish_fakes(utils.run_folders(BASELINE_RUN, utils.ROOT))
     path = utils.ROOT / "README.md"
     text = fill(path.read_text(encoding="utf-8"), passages())
     with utils.replacing(path) as draft:
@@ -63,6 +66,19 @@ def publish_figures(folders):
     shutil.copyfile(folders.images / "gan" / "timelapse.gif", FIGURES / "phantom_timelapse.gif")
 
 
+def publish_fakes(folders):
+    """Copy the fakes of a generator trained on real images to where the README shows them, if it isn't found to copy.
+
+    Raises:
+        ValueError: the memorisation alarm rang: such fakes may show patients.
+    """
+    if not (folders.results / "gan" / "judgement.json").exists():
+        return
+    if record.read_json(folders.results / "gan" / "judgement.json")["alarm"]:
+        raise ValueError(f"the generator of run {folders.run} may copy its training images; its fakes must not be published.")
+    shutil.copyfile(folders.images / "fakes.png", REAL_FAKES)
+
+
 def passages():
     """The README's generated passages, {name: Markdown}, from the published files."""
     phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
@@ -72,6 +88,7 @@ def passages():
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
         "baseline": baseline_on_real_images(baseline),
+        "generator": generator(baseline),
         "recipes": recipes(PUBLISHED / "recipes"),
         "speed": speed(PUBLISHED / "benchmarks"),
     }
@@ -113,9 +130,19 @@ def baseline_on_real_images(folder):
     )
 
 
+def generator(folder):
+    """How good the fakes of the generator trained on real images are, and what they look like."""
+    if not (folder / "gan" / "judgement.json").exists():
+        return "The generator of the full 1000 epochs isn't published yet."
+    picture = REAL_FAKES.relative_to(utils.ROOT).as_posix()
+    return f"![The first 32 fakes]({picture})\n\n*The first 32 fakes, none chosen.* " + findings.of_gan(
+        SimpleNamespace(results=folder)
+    )
+
+
 def recipes(folder):
     """What was tried for the GAN's recipe, and what it bought, from the search's summary."""
-    tried = pd.read_csv(folder / "summary.csv")
+    tried = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values={"spread": [""]})
     passages = []
     for name, rows in tried.groupby("class", sort=False):
         shown = pd.DataFrame(
@@ -129,6 +156,13 @@ def recipes(folder):
         )
         shown.index = [f"**{row.change}**" if row.won else row.change for row in rows.itertuples()]
         passages.append(f"{name}:\n\n" + _markdown_table(shown, "change"))
+    by_time = pd.read_csv(folder / "by_time.csv").iloc[-1]
+    if "study, COVID19" in by_time.index:
+        ours = next(value for name, value in by_time.items() if name.endswith(", COVID19") and not name.startswith("study"))
+        passages.append(
+            f"The recipe of the study that this project rebuilds reaches KID {by_time['study, COVID19']:.2f} in the same "
+            f"{by_time['seconds'] / 60:.0f} minutes, the default {ours:.2f}."
+        )
     return "\n\n".join(passages)
 
 
