@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import utils
-from xraygan import classifier, training
+from xraygan import backend, classifier, training
 from xraygan.settings import load_profile
 
 TINY = dataclasses.replace(load_profile("quick"), classifier_epochs=3, classifier_patience=3)
@@ -184,3 +184,11 @@ def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
     assert (kernels[0] == kernels[1]).all() and (kernels[0] == kernels[2]).all()
     assert (kernels[0] != kernels[3]).any()
     assert len({float(layer.kernel.numpy().std()) for layer in models[0].layers if hasattr(layer, "kernel")}) == 7
+
+
+def test_what_is_fed_to_fit_is_the_chain_in_order(rng):
+    images, labels = rng.integers(0, 256, (10, 128, 128, 1), dtype=np.uint8), np.arange(10, dtype=np.float32)
+    chain = training.RepeatingShuffle(images, labels, utils.to_unit, 4, seed=3, first_step=2)
+    for step, (batch, targets) in zip(range(6), backend.feed(chain), strict=False):
+        np.testing.assert_array_equal(batch, chain[step][0])
+        np.testing.assert_array_equal(targets, chain[step][1])

@@ -1,6 +1,7 @@
 """Everything that depends on the machine or on TensorFlow itself: precision, determinism, compilation, device, memory."""
 
 import contextlib
+import itertools
 import logging
 import os
 import platform
@@ -101,6 +102,23 @@ def use_jit():
     if keras.backend.backend() != "tensorflow":
         return "auto"
     return "auto" if _gpu_details() else False
+
+
+def feed(batches):
+    """What to give to `fit` for an endless `keras.utils.PyDataset` whose batches are all of one size: they are made one ahead.
+
+    Keras would let TensorFlow tune how many are made ahead; the thread that tunes sleeps ever longer, and the end of a training
+    waits until it wakes: up to as long as the training took.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    signature = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = tf.data.Dataset.from_generator(lambda: map(batches.__getitem__, itertools.count()), output_signature=signature)
+    return dataset.prefetch(1).with_options(options)
 
 
 def pullback(function, *inputs):

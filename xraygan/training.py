@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 import utils
+from xraygan import backend
 
 SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
@@ -213,7 +214,7 @@ class ResumableTraining:
             if self.patience:
                 watchers.append(EarlyStop(self.state, self.patience))
             self.model.fit(
-                batches_from(finished * updates_per_epoch),
+                backend.feed(batches_from(finished * updates_per_epoch)),
                 steps_per_epoch=updates_per_epoch,
                 initial_epoch=finished,
                 epochs=num_epochs,
