@@ -1,10 +1,11 @@
 """How well the audit finds what belongs together, against the true patients where they're known.
 
-python -m benchmarks.audit --data DATA --truth patients.csv
+python -m benchmarks.audit --data DATA --truth patients.csv [--run RUN]
 
 The truth is a CSV with the columns file and patient. A pair of images is found where the audit puts both into one group; it's true
 where both are of one patient. Most images of one patient are different radiographs, which no comparison of pictures can find, so
-recall is low by nature: it says how much a `GROUPS` file is worth.
+recall is low by nature: it says how much a `GROUPS` file is worth. With RUN, whose notebook 3 is done, the verdict is also taken on the
+test images whose patient stands in no training folder.
 """
 
 import argparse
@@ -12,7 +13,9 @@ import argparse
 import pandas as pd
 
 import utils
-from xraygan import audit, sources
+from xraygan import audit, record, runs, settings, sources, study
+
+PUBLISHED = utils.ROOT / "results" / "published" / "benchmarks"
 
 
 def pairs(image_set, keys):
@@ -39,25 +42,52 @@ def across(found, image_set):
     return {(first, second) for first, second in found if part[first] != part[second]}
 
 
+def unseen_patients(image_set, patients):
+    """The test images whose patient has no image in the train folder."""
+    seen = set(patients[image_set.parts == "train"])
+    return {
+        file
+        for file, part, patient in zip(image_set.files, image_set.parts, patients, strict=True)
+        if part == "test" and patient not in seen
+    }
+
+
+def verdict_on(files, data, run_name):
+    """The verdict of a finished study on some of its test images."""
+    run = runs.open_run(data, utils.run_folders(run_name))
+    profile = settings.load_profile(run.notes["profile"]["name"])
+    precision = run.notes["machine"]["precision"]
+    recipe = record.read_json(run.folders.results / "gan" / "judgement.json")["recipe"]
+    plan = study.Study(str(run.source.root), str(utils.STORE), run_name, profile, recipe, precision)
+    return study.compare(plan, study.main_units(run.notes, profile), files)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--truth", required=True)
     parser.add_argument("--classes", default="NORMAL,COVID19,PNEUMONIA")
+    parser.add_argument("--run", default="")
     options = parser.parse_args()
     truth = pd.read_csv(options.truth, dtype=str).set_index("file")["patient"]
-    rows = []
+    rows, unseen = [], set()
     everything = sources.read_images(sources.find_source(options.data, options.classes))
     for name in everything.source.classes:
         here = everything.of((name,), name)
         groups, _ = audit.find_groups(here)
+        # A name may be another patient's in another class.
         patients = (name + " " + truth.reindex(here.files)).fillna(pd.Series(here.files, here.files)).to_numpy()
         found, true = pairs(here, groups), pairs(here, patients)
         rows.append({"class": name, "pairs": "all"} | score(found, true))
         rows.append({"class": name, "pairs": "train and test"} | score(across(found, here), across(true, here)))
+        unseen |= unseen_patients(here, patients)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
-    utils.write_table(table, utils.ROOT / "results" / "published" / "benchmarks" / "audit.csv")
+    utils.write_table(table, PUBLISHED / "audit.csv")
+    if options.run:
+        found = verdict_on(unseen, options.data, options.run).round(6)
+        print(found.to_string(index=False))
+        utils.write_table(found, PUBLISHED / "verdict_on_unseen_patients.csv")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from benchmarks import machine, recipes, steps
+from benchmarks import audit, machine, recipes, steps
 from xraygan import dcgan
 
 
@@ -62,3 +62,15 @@ def test_what_won_the_search_is_the_product():
         for one, other in zip(*layers, strict=True):
             assert one.output.shape == other.output.shape
             assert [v.shape for v in one.variables] == [v.shape for v in other.variables]
+
+
+def test_the_audits_pairs_are_counted_as_by_hand(phantom_images):
+    here = phantom_images.of(("COVID19",), "COVID19")
+    keys = np.arange(len(here.files))
+    keys[[0, 1, 2]] = 0  # three of one patient: three pairs
+    keys[[5, -1]] = 5  # a pair over train and test
+    true = audit.pairs(here, keys)
+    assert len(true) == 4 and len(audit.across(true, here)) == 1
+    found = audit.pairs(here, np.where(keys == 5, 5, np.arange(len(keys)))) | {("a", "b")}
+    assert audit.score(found, true) == {"pairs_found": 2, "pairs_true": 4, "in_both": 1, "precision": 0.5, "recall": 0.25}
+    assert len(audit.unseen_patients(here, keys)) == (here.parts == "test").sum() - 1
