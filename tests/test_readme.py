@@ -3,10 +3,11 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 import utils
-from xraygan import readme
+from xraygan import findings, readme, record, statistics
 
 TEXT = (utils.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -43,3 +44,19 @@ def test_only_a_phantom_can_be_published(folders):
     (folders.results / "record.json").write_text(json.dumps({"is_phantom": False}))
     with pytest.raises(ValueError, match="isn't on the phantom"):
         readme.publish_figures(folders)
+
+
+def test_a_published_study_is_told_from_its_files(tmp_path):
+    assert "No comparison on real images" in findings.of_published(tmp_path)
+    rows = [("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7) for arm in ("nothing", "gan_and_classical") for seed in (0, 1)]
+    columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
+    contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
+    numbers = {"difference": -0.03, "low": -0.05, "high": -0.01, "smallest_seen": 0.04, "outcome": statistics.WORSE}
+    verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
+    record.write_json(tmp_path / "verdict.json", verdict)
+    told = findings.of_published(tmp_path)
+    assert "**Fakes helped less than duplicates did: -3.0 points (95 % interval -5.0 to -1.0)" in told
+    assert "- It's one split." in told
+    assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in told
+    assert readme.finding(tmp_path, None) == findings.of_verdict(verdict)

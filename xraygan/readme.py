@@ -24,6 +24,7 @@ NUMBERS = (
     "arms.csv",
     "verdict.json",
     "share_found.csv",
+    "leaks.csv",
     "sweep_*.csv",
     "*_gan/metrics.json",
     "*_gan/history.csv",
@@ -31,11 +32,13 @@ NUMBERS = (
     "gan/*.csv",
     "gan/judgement.json",
 )
+UNITS = ("split.csv", "units/*/*")  # of the real study: each finished training, so that none is ever lost
 
 
 def main():
     for run in (PHANTOM_RUN, BASELINE_RUN):
-        publish_numbers(utils.run_folders(run, utils.ROOT))
+        publish_numbers(utils.run_folders(run, utils.ROOT), NUMBERS)
+    publish_numbers(utils.run_folders(STUDY_RUN, utils.ROOT), (*NUMBERS, *UNITS))
     publish_figures(utils.run_folders(PHANTOM_RUN, utils.ROOT))
     publish_fakes(utils.run_folders(BASELINE_RUN, utils.ROOT))
     path = utils.ROOT / "README.md"
@@ -44,9 +47,9 @@ def main():
         draft.write_text(text, encoding="utf-8")
 
 
-def publish_numbers(folders):
+def publish_numbers(folders, patterns):
     """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is."""
-    for source in (path for pattern in NUMBERS for path in folders.results.glob(pattern)):
+    for source in (path for pattern in patterns for path in folders.results.glob(pattern)):
         target = PUBLISHED / folders.run / source.relative_to(folders.results)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
