@@ -27,7 +27,7 @@ from keras import layers, ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend, classifier, dcgan, fakes, fidelity, sources, split, training
+from xraygan import backend, classifier, dcgan, fakes, fidelity, runs, training
 
 TRIALS = utils.ROOT / "results" / "published" / "recipes"
 SECONDS = TRIALS / "seconds_an_update.csv"
@@ -293,12 +293,9 @@ def trial_file(name, minority, seed):
 
 def judge_of(data, run, minority):
     """The judge against validation images and the training images of a class, from a run whose notebook 1 is done."""
-    folders = utils.run_folders(run)
-    images = sources.read_images(sources.find_source(data))
-    parts = split.read_split(folders)
-    baseline = classifier.load_baseline(folders)
-    real, validation = (split.select(images, parts, part, [minority]) for part in ("train", "validation"))
-    return fidelity.Judge(baseline, real, validation), real
+    opened = runs.open_run(data, utils.run_folders(run))
+    real, validation = (opened.select(part, [minority]) for part in ("train", "validation"))
+    return fidelity.Judge(classifier.load_baseline(opened.folders), real, validation), real
 
 
 def calibrate(only):
