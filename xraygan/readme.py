@@ -162,9 +162,11 @@ def recipes(folder):
     by_time = pd.read_csv(folder / "by_time.csv").iloc[-1]
     if "study, COVID19" in by_time.index:
         ours = next(value for name, value in by_time.items() if name.endswith(", COVID19") and not name.startswith("study"))
+        updates = tried.loc[tried["variant"] == "study", "updates"].item()
         passages.append(
-            f"The recipe of the study that this project rebuilds reaches KID {by_time['study, COVID19']:.2f} in the same "
-            f"{by_time['seconds'] / 60:.0f} minutes, the default {ours:.2f}."
+            f"The recipe of the study that this project rebuilds has wide layers and batches of 128: in the same "
+            f"{by_time['seconds'] / 60:.0f} minutes it comes to {updates} updates and a KID of {by_time['study, COVID19']:.2f}, "
+            f"the default to {ours:.2f}."
         )
     return "\n\n".join(passages)
 
