@@ -13,9 +13,8 @@ import argparse
 import pandas as pd
 
 import utils
-from xraygan import audit, record, runs, settings, sources, study
-
-PUBLISHED = utils.ROOT / "results" / "published" / "benchmarks"
+from benchmarks.machine import PUBLISHED
+from xraygan import audit, runs, sources, split, study
 
 
 def pairs(image_set, keys):
@@ -44,22 +43,14 @@ def across(found, image_set):
 
 def unseen_patients(image_set, patients):
     """The test images whose patient has no image in the train folder."""
-    seen = set(patients[image_set.parts == "train"])
-    return {
-        file
-        for file, part, patient in zip(image_set.files, image_set.parts, patients, strict=True)
-        if part == "test" and patient not in seen
-    }
+    return set(split.unseen_test_files(pd.DataFrame({"file": image_set.files, "part": image_set.parts, "group": patients})))
 
 
 def verdict_on(files, data, run_name):
     """The verdict of a finished study on some of its test images."""
     run = runs.open_run(data, utils.run_folders(run_name))
-    profile = settings.load_profile(run.notes["profile"]["name"])
-    precision = run.notes["machine"]["precision"]
-    recipe = record.read_json(run.folders.results / "gan" / "judgement.json")["recipe"]
-    plan = study.Study(str(run.source.root), str(utils.STORE), run_name, profile, recipe, precision)
-    return study.compare(plan, study.main_units(run.notes, profile), files)
+    plan = study.of_run(run)
+    return study.compare(plan, study.main_units(run.notes, plan.profile), files)
 
 
 def main():

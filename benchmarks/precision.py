@@ -9,7 +9,6 @@ folders beside RUN's, its own GANs too; finished trainings aren't repeated.
 import argparse
 import shutil
 
-import numpy as np
 import pandas as pd
 
 import utils
@@ -22,10 +21,9 @@ ARMS = ("nothing", "gan")
 def copy_of(folders, name):
     """The folders of a run that starts where notebook 1 of another ended."""
     copy = utils.run_folders(name)
-    for source, target in ((folders.results, copy.results), (folders.models, copy.models)):
-        for file in ("record.json", "split.csv", "before_gan.keras"):
-            if (source / file).exists():
-                shutil.copyfile(source / file, target / file)
+    shutil.copyfile(folders.results / "record.json", copy.results / "record.json")
+    shutil.copyfile(folders.results / "split.csv", copy.results / "split.csv")
+    shutil.copyfile(folders.models / "before_gan.keras", copy.models / "before_gan.keras")
     return copy
 
 
@@ -40,18 +38,15 @@ def main():
     profile = settings.load_profile("quick")
     setting = study.settings_of(run.notes)[0]
     # The run's own seed is left out: its GAN is notebook 2's, of another size.
-    seeds = range(run.notes["seed"] + 1, run.notes["seed"] + 1 + options.seeds)
+    seeds = study.seeds_of(run.notes, options.seeds + 1)[1:]
     units = study.plan(setting, ARMS, seeds, profile.num_fakes)
     right, tables = {}, []
     for precision in dict.fromkeys(("float32", chosen["precision"])):
         folders = copy_of(run.folders, f"{options.run}-{precision}")
         plan = study.Study(str(run.source.root), str(utils.STORE), folders.run, profile, "dcgan", precision)
         tables.append(study.run(plan, units).assign(precision=precision))
-        predictions = {unit: study.predictions_of(plan, unit) for unit in units}
-        labels = predictions[units[0]]["label"].to_numpy()
         for arm in ARMS:
-            of_arm = [predictions[unit] for unit in units if unit.arm == arm]
-            right[precision, arm] = np.array([table["label"] == table["prediction"] for table in of_arm])
+            right[precision, arm], labels = study.answers_of(plan, [unit for unit in units if unit.arm == arm])
     rows = differences(right, labels, chosen["precision"])
     print(rows.round(4).to_string(index=False))
     columns = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc", "seconds"]
@@ -61,13 +56,12 @@ def main():
 
 def differences(right, labels, fast):
     """What is compared, with its interval: a precision with the other in each arm, and the GAN with nothing in each precision."""
-    pairs = [((("float32", arm)), (fast, arm)) for arm in ARMS]
+    pairs = [(("float32", arm), (fast, arm)) for arm in ARMS]
     pairs += [((precision, ARMS[0]), (precision, ARMS[1])) for precision in dict.fromkeys(("float32", fast))]
     rows = []
     for first, second in pairs:
-        found = statistics.balanced_difference(right[first], right[second], labels)
-        word = statistics.outcome(found["difference"], found["p_value"], found["p_equivalent"])
-        rows.append({"first": ", ".join(first), "second": ", ".join(second)} | found | {"outcome": word})
+        found = statistics.judged_difference(right[first], right[second], labels)
+        rows.append({"first": ", ".join(first), "second": ", ".join(second)} | found)
     return pd.DataFrame(rows)
 
 

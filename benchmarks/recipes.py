@@ -267,7 +267,9 @@ def run_trial(name, minority, seed, data, run):
     rows = []
     for moment in range(MOMENTS):
         data_from_here = training.RepeatingShuffle(images, None, utils.to_signed, gan.recipe.batch_size, seed, moment * updates)
-        logs = gan.fit(data_from_here, steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
+        logs = gan.fit(
+            backend.feed(data_from_here), steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]
+        ).history
         for decay, values in averages.copies.items():
             gan.averaged_generator.set_weights(values)
             drawn = fakes.draw(gan.averaged_generator, noise)
@@ -321,7 +323,7 @@ def time_updates(name, num_updates=12):
     gan = build(name, 0)
     images = np.random.default_rng(0).integers(0, 256, (128, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
     batches = training.RepeatingShuffle(images, None, utils.to_signed, gan.recipe.batch_size, 0)
-    print(np.median(machine.seconds_between_updates(gan, batches, steps_per_epoch=num_updates)[2:]))
+    print(np.median(machine.seconds_between_updates(gan, backend.feed(batches), steps_per_epoch=num_updates)[2:]))
 
 
 def search(data, run, only):

@@ -7,12 +7,11 @@ RUN is a run whose notebook 3 is done, so that half of the trainings are there. 
 
 import argparse
 
-import numpy as np
 import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, runs, settings, statistics, study
+from xraygan import backend, runs, statistics, study
 
 
 def main():
@@ -23,20 +22,16 @@ def main():
     chosen = backend.configure()
     run = runs.open_run(options.data, utils.run_folders(options.run))
     notes = run.notes
-    profile = settings.load_profile(notes["profile"]["name"])
-    plan = study.Study(str(run.source.root), str(utils.STORE), options.run, profile, "dcgan", notes["machine"]["precision"])
+    plan = study.of_run(run)
+    num_seeds, num_fakes = plan.profile.num_seeds, plan.profile.num_fakes
+    seeds = study.seeds_of(notes, 2 * num_seeds)
     rows = []
     for setting in study.settings_of(notes):
-        halves = [
-            study.plan(setting, ["nothing"], range(start, start + profile.num_seeds), profile.num_fakes)
-            for start in (notes["seed"], notes["seed"] + profile.num_seeds)
-        ]
-        study.run(plan, halves[0] + halves[1])
-        tables = [[study.predictions_of(plan, unit) for unit in half] for half in halves]
-        right = [np.array([table["label"] == table["prediction"] for table in half]) for half in tables]
-        found = statistics.balanced_difference(*right, tables[0][0]["label"].to_numpy())
-        word = statistics.outcome(found["difference"], found["p_value"], found["p_equivalent"])
-        rows.append({"setting": setting.name} | found | {"outcome": word})
+        units = study.plan(setting, ["nothing"], seeds, num_fakes)
+        study.run(plan, units)
+        right, labels = study.answers_of(plan, units)
+        found = statistics.judged_difference(right[:num_seeds], right[num_seeds:], labels)
+        rows.append({"setting": setting.name} | found)
     machine.publish(pd.DataFrame(rows).round(6), "same_arm", chosen)
 
 

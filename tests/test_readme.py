@@ -33,15 +33,28 @@ def test_the_first_screen_has_the_finding_and_both_commands():
     assert "make test" in top
 
 
-def test_fakes_that_may_be_copies_are_not_published(folders):
+def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
+    published = utils.ROOT / "results" / "published" / readme.PHANTOM_RUN
+    monkeypatch.setattr(utils, "ROOT", tmp_path)
+    monkeypatch.setattr(readme, "REAL_FAKES", tmp_path / "shown.png")
     (folders.results / "gan").mkdir()
-    (folders.results / "gan" / "judgement.json").write_text(json.dumps({"alarm": True}))
-    with pytest.raises(ValueError, match="must not be published"):
-        readme.publish_fakes(folders)
+    for file in ("record.json", "gan/history.csv", "gan/judgement.json"):
+        (folders.results / file).write_bytes((published / file).read_bytes())
+    (folders.images / "fakes.png").write_bytes(b"fakes")
+    readme.publish_fakes(folders)
+    assert readme.REAL_FAKES.read_bytes() == b"fakes"
+    assert "(shown.png)" in readme.generator(folders.results)
+    judgement = folders.results / "gan" / "judgement.json"
+    record.write_json(judgement, record.read_json(judgement) | {"alarm": True, "copies": 9})
+    readme.publish_fakes(folders)
+    assert not readme.REAL_FAKES.exists()
+    told = readme.generator(folders.results)
+    assert "Copies: alarm" in told and "shown.png" not in told
 
 
 def test_only_a_phantom_can_be_published(folders):
     (folders.results / "record.json").write_text(json.dumps({"is_phantom": False}))
+    (folders.images / "verdict.png").write_bytes(b"figure")
     with pytest.raises(ValueError, match="isn't on the phantom"):
         readme.publish_figures(folders)
 

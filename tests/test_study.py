@@ -185,7 +185,7 @@ def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom
 
 def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cores(tmp_path, phantom_folder, monkeypatch):
     """A real scheduler on loopback and two worker processes that see the same folders."""
-    from dask.distributed import LocalCluster
+    from dask.distributed import Client, LocalCluster
 
     units = study.plan(TWO, ["nothing", "gan"], [1], 24)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(utils.ROOT), str(utils.ROOT / "tests")]))
@@ -196,7 +196,8 @@ def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cor
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         there = prepare(tmp_path / "cluster", phantom_folder)
         study.run(there, units, cluster.scheduler_address)
-        workers = {info["pid"] for info in cluster.scheduler_info["workers"].values() if "pid" in info}
+        with Client(cluster) as client:
+            workers = set(client.run(os.getpid).values())
     found["cluster"] = fingerprints(there, units)
     assert found["cluster"] == found["local"]
-    assert os.getpid() not in workers
+    assert len(workers) == 2 and os.getpid() not in workers

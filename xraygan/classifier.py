@@ -14,12 +14,12 @@ BATCH_SIZE = 128
 def build_classifier(num_classes, seed=0):
     """The CNN of the study with one grey channel: `(B, 128, 128, 1)` in 0 to 1 → probabilities.
 
+    Two classes give `(B, 1)`, the probability of the positive class; more give `(B, num_classes)`. With two classes it has
+    4,443,009 parameters: the study's 4,443,585 less the two colour channels of the first layer.
+
     Args:
         num_classes: how many are told apart.
         seed: of the initial weights.
-
-    Two classes give `(B, 1)`, the probability of the positive class; more give `(B, num_classes)`. With two classes it has
-    4,443,009 parameters: the study's 4,443,585 less the two colour channels of the first layer.
     """
     next_seed = utils.seeds(seed)
 

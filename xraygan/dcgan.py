@@ -68,12 +68,8 @@ def _dcgan_generator(latent_dim, next_seed):
     x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise)
     x = layers.Reshape((4, 4, 256))(x)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
-    for filters in (
-        256,
-        128,
-        64,
-        32,
-    ):  # 8, 16, 32, 64 pixels; doubled before the convolution: no checkerboard (Odena et al. 2016)
+    # Doubled before the convolution, not by a transposed one: no checkerboard (Odena et al. 2016).
+    for filters in (256, 128, 64, 32):  # 8, 16, 32, 64 pixels
         x = layers.UpSampling2D(2)(x)
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=weights())(x)
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))

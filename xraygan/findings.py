@@ -96,18 +96,23 @@ def of_published(folder):
     """The published study's verdict and the mean of each arm, as Markdown; a sentence where none is published."""
     if not (folder / "verdict.json").exists():
         return "No comparison on real images is published yet."
-    table = pd.read_csv(folder / "arms.csv")
-    lines = [
-        "| setting | arm | seeds | balanced accuracy, mean (lowest to highest) | sensitivity, mean |",
-        "|---|---|---|---|---|",
-    ]
-    for (setting, arm), rows in table.groupby(["setting", "arm"], sort=False):
-        score = rows["balanced_accuracy"]
+    rows = []
+    for (setting, arm), trainings in pd.read_csv(folder / "arms.csv").groupby(["setting", "arm"], sort=False):
+        score = trainings["balanced_accuracy"]
         spread = f"{score.mean():.3f} ({score.min():.3f} to {score.max():.3f})"
-        lines.append(
-            f"| {setting.replace('-', ' ')} | {in_words(arm)} | {len(rows)} | {spread} | {rows['sensitivity'].mean():.3f} |"
-        )
-    return of_verdict(record.read_json(folder / "verdict.json")) + "\n\n" + "\n".join(lines)
+        sensitivity = f"{trainings['sensitivity'].mean():.3f}"
+        rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity])
+    columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean"]
+    table = pd.DataFrame(rows, columns=columns).set_index("setting")
+    return of_verdict(record.read_json(folder / "verdict.json")) + "\n\n" + markdown_table(table, "setting")
+
+
+def markdown_table(table, first_column):
+    """A DataFrame of text as a Markdown table; `first_column` is the heading of its index."""
+    lines = [f"| {first_column} | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
+    return "\n".join(
+        lines + [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    )
 
 
 def of_verdict(verdict):

@@ -56,11 +56,13 @@ def publish_numbers(folders, patterns):
 
 
 def publish_figures(folders):
-    """Copy the figures of a run on the phantom to where the README shows them.
+    """Copy the figures of a run on the phantom to where the README shows them; without such a run here they stay as they are.
 
     Raises:
         ValueError: the run isn't on the phantom; real images have no place in the repository.
     """
+    if not (folders.images / "verdict.png").exists():
+        return
     if not record.read_record(folders)["is_phantom"]:
         raise ValueError(f"run {folders.run} isn't on the phantom; its pictures must not be published.")
     FIGURES.mkdir(parents=True, exist_ok=True)
@@ -70,16 +72,12 @@ def publish_figures(folders):
 
 
 def publish_fakes(folders):
-    """Copy the fakes of a generator trained on real images to where the README shows them, if it isn't found to copy.
-
-    Raises:
-        ValueError: the memorisation alarm rang: such fakes may show patients.
-    """
-    if not (folders.results / "gan" / "judgement.json").exists():
-        return
-    if record.read_json(folders.results / "gan" / "judgement.json")["alarm"]:
-        raise ValueError(f"the generator of run {folders.run} may copy its training images; its fakes must not be published.")
-    shutil.copyfile(folders.images / "fakes.png", REAL_FAKES)
+    """Copy the fakes of a generator trained on real images to where the README shows them, if it isn't found to copy patients."""
+    judgement = folders.results / "gan" / "judgement.json"
+    if judgement.exists() and record.read_json(judgement)["alarm"]:
+        REAL_FAKES.unlink(missing_ok=True)
+    elif judgement.exists():
+        shutil.copyfile(folders.images / "fakes.png", REAL_FAKES)
 
 
 def passages():
@@ -87,7 +85,7 @@ def passages():
     phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
     return {
         "finding": finding(PUBLISHED / STUDY_RUN, phantom),
-        "table": _markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv"))),
+        "table": findings.markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv")), "metric"),
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
         "baseline": baseline_on_real_images(baseline),
@@ -137,10 +135,11 @@ def generator(folder):
     """How good the fakes of the generator trained on real images are, and what they look like."""
     if not (folder / "gan" / "judgement.json").exists():
         return "The generator of the full 1000 epochs isn't published yet."
+    told = findings.of_gan(SimpleNamespace(results=folder))
+    if record.read_json(folder / "gan" / "judgement.json")["alarm"]:
+        return told + " None of its fakes is shown here: they may show patients."
     picture = REAL_FAKES.relative_to(utils.ROOT).as_posix()
-    return f"![The first 32 fakes]({picture})\n\n*The first 32 fakes, none chosen.* " + findings.of_gan(
-        SimpleNamespace(results=folder)
-    )
+    return f"![The first 32 fakes]({picture})\n\n*The first 32 fakes, none chosen.* {told}"
 
 
 def recipes(folder):
@@ -158,16 +157,15 @@ def recipes(folder):
             }
         )
         shown.index = [f"**{row.change}**" if row.won else row.change for row in rows.itertuples()]
-        passages.append(f"{name}:\n\n" + _markdown_table(shown, "change"))
-    by_time = pd.read_csv(folder / "by_time.csv").iloc[-1]
-    if "study, COVID19" in by_time.index:
-        ours = next(value for name, value in by_time.items() if name.endswith(", COVID19") and not name.startswith("study"))
-        updates = tried.loc[tried["variant"] == "study", "updates"].item()
-        passages.append(
-            f"The recipe of the study that this project rebuilds has wide layers and batches of 128: in the same "
-            f"{by_time['seconds'] / 60:.0f} minutes it comes to {updates} updates and a KID of {by_time['study, COVID19']:.2f}, "
-            f"the default to {ours:.2f}."
-        )
+        passages.append(f"{name}:\n\n" + findings.markdown_table(shown, "change"))
+    minutes = pd.read_csv(folder / "by_time.csv")["seconds"].max() / 60
+    default, study = (
+        tried[(tried["class"] == "COVID19") & chosen].iloc[0] for chosen in (tried["won"], tried["variant"] == "study")
+    )
+    passages.append(
+        f"The recipe of the study that this project rebuilds has wide layers and batches of 128: in the same {minutes:.0f} minutes "
+        f"it comes to {study['updates']} updates and a KID of {study['kid']:.2f}, the default to {default['kid']:.2f}."
+    )
     return "\n\n".join(passages)
 
 
@@ -196,7 +194,7 @@ def speed(folder):
     return (
         f"Measured with `make bench` on {machine['cores']} cores ({machine['device']}), batch {batch_size}, median of several rounds "
         "in one run. The same two networks, one update organised in three ways:\n\n"
-        + _markdown_table(table, "update")
+        + findings.markdown_table(table, "update")
         + f"\n\nAn epoch of the classifier is {ratio:.2f} times as fast in {fast} as in float32. Reading 4,600 JPEG files of 1024 pixels a side "
         f"takes {of_part['reading, cold'].item():.1f} seconds the first time and {of_part['reading, cached'].item():.1f} after."
     )
@@ -216,13 +214,6 @@ def fill(text, contents):
         if replaced != 1:
             raise ValueError(f"README.md has {replaced} passages marked {name!r}; expected one.")
     return text
-
-
-def _markdown_table(table, first_column="metric"):
-    lines = [f"| {first_column} | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
-    return "\n".join(
-        lines + [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    )
 
 
 if __name__ == "__main__":

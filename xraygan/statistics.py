@@ -180,6 +180,12 @@ def balanced_difference(first, second, labels):
     )
 
 
+def judged_difference(first, second, labels):
+    """`balanced_difference` and its `outcome`, for a contrast that stands alone: nothing is adjusted."""
+    found = balanced_difference(first, second, labels)
+    return found | {"outcome": outcome(found["difference"], found["p_value"], found["p_equivalent"])}
+
+
 def _interval(difference, of_seeds, of_images, of_rest, num_seeds, image_freedom):
     """The t interval of A + B − R. Cut off at B alone it would be too wide where seeds hardly differ: 0.9 B holds its coverage there."""
     variance = max(of_seeds + of_images - of_rest, 0.9 * of_images)

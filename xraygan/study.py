@@ -87,6 +87,15 @@ class Study:
         return utils.run_folders(self.run, self.store)
 
 
+def of_run(run):
+    """The study that a run's record tells of: its profile, precision and recipe as they were."""
+    notes = run.notes
+    profile = {name: value for name, value in notes["profile"].items() if name != "name"}
+    profile = settings.Profile(**profile | {"arms": tuple(profile["arms"])})
+    recipe = record.read_json(run.folders.results / "gan" / "judgement.json")["recipe"]
+    return Study(str(run.source.root), str(utils.STORE), run.folders.run, profile, recipe, notes["machine"]["precision"])
+
+
 # The plan
 
 
@@ -101,18 +110,23 @@ def settings_of(notes):
     return [own, replace(own, classes=own.classes + tuple(notes["also"]))] if notes["also"] else [own]
 
 
+def seeds_of(notes, count):
+    """`count` seeds, the run's own first."""
+    return range(notes["seed"], notes["seed"] + count)
+
+
 def main_units(notes, profile):
     """The units of the comparison: every setting, arm and seed."""
-    seeds = range(notes["seed"], notes["seed"] + profile.num_seeds)
+    seeds = seeds_of(notes, profile.num_seeds)
     return [unit for setting in settings_of(notes) for unit in plan(setting, profile.arms, seeds, profile.num_fakes)]
 
 
 def leak_units(notes, profile):
     """The units that show what leaks are worth: nothing added, in the run's classes, with the leaks that notebook 1 left out."""
-    if "leak" not in notes["data"]["counts"]:
+    if split.LEAK not in notes["data"]["counts"]:
         return []
-    seeds = range(notes["seed"], notes["seed"] + profile.num_seeds)
-    return plan(replace(settings_of(notes)[0], with_leaks=True), ["nothing"], seeds, profile.num_fakes)
+    leaky = replace(settings_of(notes)[0], with_leaks=True)
+    return plan(leaky, ["nothing"], seeds_of(notes, profile.num_seeds), profile.num_fakes)
 
 
 def sweep_units(notes, profile):
@@ -121,7 +135,7 @@ def sweep_units(notes, profile):
     Fakes are swept in the setting with most classes. Real images are thinned in the first of the further classes, told from the
     majority alone (on the Kaggle set these two come from one hospital), or in the minority class where there's no further one.
     """
-    seeds = range(notes["seed"], notes["seed"] + min(SWEEP_SEEDS, profile.num_seeds))
+    seeds = seeds_of(notes, min(SWEEP_SEEDS, profile.num_seeds))
     largest = settings_of(notes)[-1]
     counts = sorted({*FAKE_COUNTS, profile.num_fakes})
     by_fakes = [unit for count in counts for unit in plan(largest, ["gan"], seeds, count)]
@@ -400,6 +414,23 @@ def predictions_of(study, unit):
     return read_predictions(unit_file(study, unit).with_suffix(".csv"))
 
 
+def answers_of(study, units, test_files=None):
+    """Which test images the models of finished units get right.
+
+    Args:
+        study: `Study`.
+        units: list of `Unit` of one setting.
+        test_files: the test images to judge by; None takes all.
+
+    Returns:
+        `bool (units, images)`, and the images' classes `(images,)`.
+    """
+    tables = [predictions_of(study, unit) for unit in units]
+    if test_files is not None:
+        tables = [table[table["file"].isin(test_files)] for table in tables]
+    return np.array([table["label"] == table["prediction"] for table in tables]), tables[0]["label"].to_numpy()
+
+
 def arms_table(study, units):
     """One row a finished unit: what it was trained on, how long, and every metric."""
     rows = []
@@ -449,10 +480,7 @@ def compare(study, units, test_files=None):
         seeds = sorted({unit.seed for unit in here})
         right[setting.name] = {}
         for arm in dict.fromkeys(unit.arm for unit in here):
-            tables = [predictions_of(study, unit) for unit in here if unit.arm == arm and is_finished(study, unit)]
-            if test_files is not None:
-                tables = [table[table["file"].isin(test_files)] for table in tables]
-            if len(tables) == len(seeds):
-                right[setting.name][arm] = np.array([table["label"] == table["prediction"] for table in tables])
-                labels[setting.name] = tables[0]["label"].to_numpy()
+            finished = [unit for unit in here if unit.arm == arm and is_finished(study, unit)]
+            if len(finished) == len(seeds):
+                right[setting.name][arm], labels[setting.name] = answers_of(study, finished, test_files)
     return statistics.verdict(right, labels)
