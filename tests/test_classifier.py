@@ -156,15 +156,6 @@ def test_predictions_table(phantom_images):
     assert table["probability"][0] == table["probability_C"][0] == 0.3
 
 
-def test_saved_model_predicts_the_same(phantom_images, tmp_path):
-    model = classifier.build_classifier(2)
-    training.save_model(model, tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_array_equal(
-        classifier.predict(model, phantom_images.images[:3]), classifier.predict(loaded, phantom_images.images[:3])
-    )
-
-
 def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
     """Keras would draw them from Python's global randomness, which a Dask worker's other threads use too."""
     stop = threading.Event()

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import arms, audit, classifier, dcgan, record, settings, sources, split, study, training
+from xraygan import arms, audit, classifier, dcgan, model_files, record, settings, sources, split, study
 
 TINY = settings.Profile(
     max_train_images=0,
@@ -46,8 +46,8 @@ def prepare(store, data):
         machine={"threads": 1},
         data={"fingerprint": everything.fingerprint, "counts": counts.to_dict()},
     )
-    training.save_model(classifier.build_classifier(2), folders.models / "before_gan.keras")
-    training.save_model(dcgan.build_generator("dcgan"), folders.models / "dcgan_generator.keras")
+    model_files.save_model(classifier.build_classifier(2), folders, "before_gan")
+    model_files.save_model(dcgan.build_generator("dcgan"), folders, "dcgan_generator")
     return study.Study(str(data), str(store), "study", TINY, "dcgan", "float32")
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from keras import layers
 
 import utils
-from xraygan import backend, training
+from xraygan import backend, model_files, record, training
 
 BATCH_SIZE = 128
 
@@ -112,8 +112,10 @@ def load_baseline(folders):
 
     Raises:
         FileNotFoundError: there is none yet.
+        ValueError: the file isn't what the record tells of.
     """
-    return keras.models.load_model(utils.require(folders.models / "before_gan.keras", "1_before_gan.ipynb"))
+    model = build_classifier(len(record.read_record(folders)["classes"]))
+    return model_files.load_weights(model, folders, "before_gan", "1_before_gan.ipynb")
 
 
 def predict(model, images):

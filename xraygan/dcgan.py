@@ -13,7 +13,7 @@ from keras import layers, ops
 from tqdm import tqdm
 
 import utils
-from xraygan import backend, fakes, training
+from xraygan import backend, fakes, model_files, training
 from xraygan.diffaugment import augment
 
 GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
@@ -325,10 +325,12 @@ def train_gan(images, recipe_name, num_epochs, sample_every, seed, folders, judg
     return generator, epoch, history
 
 
-def load_generator(folders):
+def load_generator(folders, recipe_name):
     """The generator that notebook 2 saved.
 
     Raises:
         FileNotFoundError: there is none yet.
+        ValueError: the file isn't what the record tells of.
     """
-    return keras.models.load_model(utils.require(folders.models / "dcgan_generator.keras", "2_gan_training.ipynb"))
+    generator = build_generator(recipe_name, RECIPES[recipe_name].latent_dim)
+    return model_files.load_weights(generator, folders, "dcgan_generator", "2_gan_training.ipynb")

@@ -7,6 +7,8 @@ import time
 import utils
 from xraygan import backend
 
+ADDED = ("parts", "models")  # what a record gains as the run goes on
+
 
 def write_json(path, content):
     with utils.replacing(path) as draft:
@@ -32,15 +34,22 @@ def rows_of(table):
 
 
 def start_record(folders, **content):
-    """Write `results/RUN/record.json` before any training; `measured` adds what each part took.
+    """Write `results/RUN/record.json` before any training; `add` notes below "parts" what each took, below "models" each file's hash.
 
-    What an earlier call of the same run took is kept, so that a training in several goes is counted whole.
+    What an earlier call of the same run noted is kept, so that a training in several goes is counted whole.
     """
     path = folders.results / "record.json"
     content = json.loads(json.dumps(content))  # as it will be read back
     earlier = read_json(path) if path.exists() else {}
-    parts = earlier.pop("parts", {})
-    write_json(path, content | {"parts": parts if earlier == content else {}})
+    added = {kind: earlier.pop(kind, {}) for kind in ADDED}
+    write_json(path, content | (added if earlier == content else {kind: {} for kind in ADDED}))
+
+
+def add(folders, kind, name, note):
+    """Note something that came after the record was started: `record[kind][name] = note`, with `kind` one of `ADDED`."""
+    notes = read_record(folders)
+    notes[kind][name] = note
+    write_json(folders.results / "record.json", notes)
 
 
 def read_record(folders):
@@ -71,10 +80,9 @@ def measured(folders, part):
     try:
         yield
     finally:
-        record = read_record(folders)
-        earlier = record["parts"].get(part, {"seconds": 0, "peak_memory_gb": 0})
-        record["parts"][part] = {
+        earlier = read_record(folders)["parts"].get(part, {"seconds": 0, "peak_memory_gb": 0})
+        cost = {
             "seconds": round(earlier["seconds"] + time.perf_counter() - start, 1),
             "peak_memory_gb": max(earlier["peak_memory_gb"], round(backend.peak_memory_gb(), 2)),
         }
-        write_json(folders.results / "record.json", record)
+        add(folders, "parts", part, cost)

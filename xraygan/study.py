@@ -316,7 +316,7 @@ def ensure_fakes(study, unit):
     """Train the GAN of a unit's setting and seed, if it isn't, and write its fakes."""
     setting, seed, folders = unit.setting, unit.seed, gan_folders(study, unit.setting, unit.seed)
     if is_of_notebook_2(study, setting, seed):
-        generator = dcgan.load_generator(study.folders)
+        generator = dcgan.load_generator(study.folders, study.recipe)
     else:
         source, parts = images_of(study, setting, seed)
         real, validation = (_minority_images(source, parts[part]) for part in ("train", "validation"))

@@ -229,12 +229,6 @@ class ResumableTraining:
         return bool(self.patience and self.state.rows) and len(self.state.rows) - self.state.best_epoch() >= self.patience
 
 
-def save_model(model, path):
-    """Save in the native Keras format, whole or not at all."""
-    with utils.replacing(path) as draft:
-        model.save(draft)
-
-
 def fingerprint(*arrays):
     """A short hash of the arrays' bytes, to tell whether a saved state belongs to these data."""
     digest = hashlib.blake2b(digest_size=8)
