@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 import nbformat
 import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -41,7 +42,7 @@ def main():
         settings.load_profile(options.profile)
         run = settings.run_name(options.run, source.name, options.profile)
         folders = utils.run_folders(run)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     parameters = {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_root(source.root),
@@ -56,11 +57,16 @@ def main():
     }
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
-    for number, name in enumerate(options.only or NOTEBOOKS, start=1):
-        print(f"Notebook {number} of {len(options.only or NOTEBOOKS)}: {name}", flush=True)
-        executed = execute(name, parameters, folders.results / "notebooks", source)
-        if options.refresh:
-            nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
+    names = options.only or NOTEBOOKS
+    try:
+        with utils.held(folders.results):
+            for number, name in enumerate(names, start=1):
+                print(f"Notebook {number} of {len(names)}: {name}", flush=True)
+                executed = execute(name, parameters, folders.results / "notebooks", source)
+                if options.refresh:
+                    nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
+    except (RuntimeError, OSError) as error:
+        sys.exit(str(error))
     summarise(folders)
 
 
@@ -95,7 +101,7 @@ def execute(name, parameters, folder, source):
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"{name}.ipynb"
     try:
-        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets:
+        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets, utils.write_errors_explained(output):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{name}.ipynb",
                 output,
@@ -113,6 +119,10 @@ def execute(name, parameters, folder, source):
     except PapermillExecutionError as error:
         sys.exit(
             f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {utils.display_path(output)}"
+        )
+    except DeadKernelError:
+        sys.exit(
+            f"\n{name} stopped: its process was killed, most often for want of memory; run this again, it goes on where it was."
         )
     executed = nbformat.read(output, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})

@@ -189,7 +189,16 @@ def run(study, units, scheduler=""):
 
     Returns:
         `arms_table` of the units.
+
+    Raises:
+        RuntimeError: another process is at this run's units.
     """
+    with utils.held(study.folders.results / "units"):
+        _train_missing(study, units, scheduler)
+    return arms_table(study, units)
+
+
+def _train_missing(study, units, scheduler):
     missing = [unit for unit in units if not is_finished(study, unit)]
     gans = {}
     for unit in missing:
@@ -202,7 +211,6 @@ def run(study, units, scheduler=""):
     _in_parallel(study, first, "GANs, and arms without fakes", scheduler)
     then = [(train_unit, unit) for unit in missing if unit not in free]
     _in_parallel(study, then, "arms with fakes", scheduler)
-    return arms_table(study, units)
 
 
 def _in_parallel(study, jobs, description, scheduler):

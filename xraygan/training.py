@@ -84,6 +84,11 @@ class SavedState(keras.callbacks.Callback):
             self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
         return finished
 
+    def remove_drafts(self):
+        """Delete what a killed process was writing: a state is large."""
+        for draft in self.folder.glob(".draft-*"):
+            draft.unlink()
+
     def load_best(self):
         """Give the model the weights of its best epoch."""
         load_variables(self.folder / "best.npz", self.model.weights)
@@ -202,7 +207,14 @@ class ResumableTraining:
 
         Raises:
             ValueError: more epochs are done than are asked for.
+            RuntimeError: another process is at this training.
         """
+        with utils.held(self.state.folder):
+            self._fit(batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments)
+        return pd.DataFrame(self.state.rows)
+
+    def _fit(self, batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments):
+        self.state.remove_drafts()
         finished = self.state.restore(self.model)
         if finished > num_epochs:
             raise ValueError(
@@ -223,7 +235,6 @@ class ResumableTraining:
                 verbose=0,
                 **fit_arguments,
             )
-        return pd.DataFrame(self.state.rows)
 
     def _stopped_early(self):
         return bool(self.patience and self.state.rows) and len(self.state.rows) - self.state.best_epoch() >= self.patience

@@ -1,0 +1,157 @@
+"""Real small disks: full, read-only, and two processes in one folder. Needs the right to mount (root), else skipped."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import utils
+from xraygan import dcgan, figures, model_files, record, training
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a tmpfs of some size; unmounted after the test."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting isn't allowed here")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
+
+
+def remount(place, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+
+
+def fill(place):
+    with (place / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+
+
+def noise_picture():
+    return RNG.integers(0, 256, (300, 300), dtype=np.uint8)
+
+
+def save_a_figure(folders):
+    figure = plt.figure()
+    figures.save_figure(figure, folders.images / "figure.png")
+    plt.close(figure)
+
+
+def write_a_film(folders):
+    utils.save_png(noise_picture(), folders.images.parent.parent.parent / "frame.png")
+    figures.write_timelapse([folders.images.parent.parent.parent / "frame.png"], folders.images / "film.gif")
+
+
+def read_with_cache(folders):
+    picture = folders.images.parent.parent.parent / "picture.png"
+    utils.save_png(noise_picture(), picture)
+    utils.load_images([picture], folders.results / "cache", show_progress=False)
+
+
+SAVERS = {
+    "table": lambda folders: utils.write_table(pd.DataFrame(RNG.random((500, 9))), folders.results / "table.csv"),
+    "picture": lambda folders: utils.save_png(noise_picture(), folders.images / "picture.png"),
+    "JSON": lambda folders: record.write_json(folders.results / "list.json", RNG.random(2000).tolist()),
+    "state": lambda folders: training.save_variables(folders.models / "epoch_00001.npz", [RNG.random(5000)], 1),
+    "model": lambda folders: model_files.save_model(dcgan.build_discriminator("dcgan"), folders, "model"),
+    "figure": save_a_figure,
+    "film": write_a_film,
+    "cache": read_with_cache,
+}
+
+
+def contents(place):
+    return {path: path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file() and path.name != "filler"}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"), [("full", "the disk is full; free some space"), ("read-only", "is read-only")]
+)
+def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_disk, trouble, sentence):
+    place = small_disk("64m")
+    folders = utils.run_folders("run", place)
+    record.start_record(folders)
+    for save in SAVERS.values():
+        save(folders)
+    if trouble == "full":
+        fill(place)
+    else:
+        remount(place, "ro")
+    before = contents(place)
+    for name, save in SAVERS.items():
+        with pytest.raises(OSError, match=sentence) as caught:
+            save(folders)
+            pytest.fail(f"{name} was written")
+        assert re.search(r"can't be written: .* and run this again, it goes on where it was\.$", str(caught.value)), name
+        assert "\n" not in str(caught.value)
+        assert contents(place) == before, name
+    with pytest.raises(OSError, match=sentence):
+        utils.run_folders("another", place)
+        SAVERS["table"](utils.run_folders("another", place))
+
+
+def notebook_1(store, data, *arguments, **options):
+    command = [sys.executable, "notebooks/run.py", "--data", str(data), "--only", "1_before_gan", *map(str, arguments)]
+    environment = os.environ | {"XRAYGAN_STORE": str(store)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=utils.ROOT, env=environment, **pipes, **options)
+
+
+def test_a_run_that_fills_the_disk_goes_on_when_there_is_space(small_disk, phantom_folder):
+    place = small_disk("40m")  # less than the state of one training
+    process = notebook_1(place, phantom_folder, "--run", "big")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "can't be written: the disk is full; free some space" in errors
+    assert "Traceback" not in errors
+    remount(place, "size=400m")
+    process = notebook_1(place, phantom_folder, "--run", "big")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert not list(place.rglob(".draft*"))
+
+
+def test_the_second_of_two_runs_in_one_folder_says_so_and_stops(tmp_path, phantom_folder):
+    first = notebook_1(tmp_path, phantom_folder, "--run", "shared", process_group=0)
+    lock = tmp_path / "results" / "shared" / ".lock"
+    try:
+        deadline = time.time() + 60
+        while not lock.exists() and time.time() < deadline:
+            time.sleep(0.1)
+        second = notebook_1(tmp_path, phantom_folder, "--run", "shared")
+        _, errors = second.communicate(timeout=120)
+        assert second.returncode == 1
+        assert errors.strip() == (
+            "another process is at work in results/shared: wait for it or stop it, or choose another name with RUN."
+        )
+        assert first.poll() is None
+    finally:
+        os.killpg(first.pid, 9)
+        first.communicate()
+    with utils.held(tmp_path / "results" / "shared"):  # the hold went with the killed process
+        pass
+
+
+def test_a_training_is_done_by_one_process_at_a_time(folders, phantom_images):
+    images = phantom_images.images[:8]
+    with utils.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in"):
+        dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)
+    assert not (folders.results / "gan" / "history.csv").exists()
+    dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)
+    assert (folders.results / "gan" / "history.csv").exists()
