@@ -2,6 +2,7 @@
 #              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…)
 # make data    download the Kaggle set          make test    everything that is promised, checked
 # make bench   speed against references, in tables  make lint   style of code and notebooks
+# make test-slow  what takes too long for every day: many kills, other Pythons (half an hour)
 # make lock    pin requirements.txt and all below it again
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ GROUPS ?=
 SWEEPS ?=
 SCHEDULER ?=
 
-.PHONY: study data test bench lint refresh lock
+.PHONY: study data test test-slow bench lint refresh lock
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -30,6 +31,9 @@ data: $(VENV)/installed
 
 test: $(VENV)/installed
 	@$(RUN_IN) -m pytest
+
+test-slow: $(VENV)/installed
+	@$(RUN_IN) -m pytest -m slow
 
 bench: $(VENV)/installed
 	@$(RUN_IN) -m benchmarks.steps

@@ -84,10 +84,11 @@ class SavedState(keras.callbacks.Callback):
             self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
         return finished
 
-    def remove_drafts(self):
-        """Delete what a killed process was writing: a state is large."""
-        for draft in self.folder.glob(".draft-*"):
-            draft.unlink()
+    def tidy(self):
+        """Delete what a killed process left: half a state, or one that a newer has replaced."""
+        states = self._states()
+        for file in [*self.folder.glob(".draft-*"), *(states[epoch] for epoch in sorted(states)[:-1])]:
+            file.unlink()
 
     def load_best(self):
         """Give the model the weights of its best epoch."""
@@ -214,7 +215,7 @@ class ResumableTraining:
         return pd.DataFrame(self.state.rows)
 
     def _fit(self, batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments):
-        self.state.remove_drafts()
+        self.state.tidy()
         finished = self.state.restore(self.model)
         if finished > num_epochs:
             raise ValueError(
