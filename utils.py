@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 IMAGE_SIZE = 128  # pixels a side, as in the study this project rebuilds
 MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
+MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_SKIPPED_SHARE = 0.01  # more unreadable images than this is a broken download, not bad luck
 LOADER_VERSION = 1  # part of every cache key: raise it when decoding changes
 WHY_NOT_WRITTEN = {
@@ -190,7 +191,14 @@ def decode_image(data, image_size=IMAGE_SIZE):
             image.draft("L", (2 * image_size, 2 * image_size))  # JPEG only: decodes fewer pixels, still ≥ 2× the target
             may_be_turned = "exif" in image.info or image.format == "PNG"  # asking costs as much as resizing
             grey = _to_grey(ImageOps.exif_transpose(image) if may_be_turned else image)
-    except (OSError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # what Pillow raises on broken bytes
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+    ) as error:  # what Pillow raises on broken bytes
         raise ValueError(f"not a readable JPEG or PNG ({error})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from error
@@ -201,7 +209,7 @@ def decode_image(data, image_size=IMAGE_SIZE):
 def _to_grey(image):
     """Any mode Pillow decodes to 8-bit grey; transparency shows black, 16-bit grey is scaled and not clipped."""
     if image.mode.startswith("I"):  # "I;16" and relatives: 16-bit PNG
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        wide = np.asarray(image).astype(np.int32).clip(0, 65535)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -273,13 +281,25 @@ def _map_chunks(pool, function, items, size=64):
         yield from results
 
 
+def _read_bytes(path):
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"can't be opened ({error.strerror})") from error
+
+
 def _digest(path):
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    try:
+        return hashlib.blake2b(_read_bytes(path), digest_size=16).hexdigest()
+    except ValueError as error:
+        return str(error)
 
 
 def _decode_or_reason(path, image_size):
     try:
-        return decode_image(path.read_bytes(), image_size)
+        return decode_image(_read_bytes(path), image_size)
     except ValueError as error:
         return str(error)
 

@@ -14,7 +14,7 @@ def generator():
 
 def test_all_fakes_are_there_as_grey_png_with_their_seed(generator, tmp_path):
     manifest = fakes.write_fakes(generator, tmp_path, "COVID19", 70, first_seed=10)
-    images, stored = fakes.read_fakes(tmp_path)
+    images, stored = fakes.read_fakes(tmp_path, "COVID19")
     assert images.shape == (70, 128, 128, 1)
     assert len(list((tmp_path / "COVID19").iterdir())) == 70
     assert manifest.equals(stored)
@@ -35,11 +35,22 @@ def test_finished_fakes_stay_and_others_are_replaced(generator, tmp_path):
     assert len(list((tmp_path / "A").iterdir())) == 4
     (tmp_path / "A" / "fake_0001.png").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 4 fakes are missing"):
-        fakes.read_fakes(tmp_path)
+        fakes.read_fakes(tmp_path, "A")
     fakes.write_fakes(generator, tmp_path, "A", 4, first_seed=0)
-    assert len(fakes.read_fakes(tmp_path)[0]) == 4
+    assert len(fakes.read_fakes(tmp_path, "A")[0]) == 4
+
+
+def test_fakes_of_another_class_are_not_taken(generator, tmp_path):
+    fakes.write_fakes(generator, tmp_path, "1", 2, first_seed=0)
+    times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "1").iterdir())]
+    fakes.write_fakes(generator, tmp_path, "1", 2, first_seed=0)  # a class that looks like a number stays text
+    assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "1").iterdir())]
+    with pytest.raises(
+        ValueError, match="are of 1, and PNEUMONIA is to be augmented: run notebooks/2_gan_training.ipynb again"
+    ):
+        fakes.read_fakes(tmp_path, "PNEUMONIA")
 
 
 def test_no_fakes_yet(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebooks/2_gan_training.ipynb first"):
-        fakes.read_fakes(tmp_path)
+        fakes.read_fakes(tmp_path, "A")

@@ -113,7 +113,7 @@ def test_every_promised_file_is_there(finished):
     }
     assert not quality.isna().any().any()
     assert len(pd.read_csv(results / "gan" / "memorisation.csv")) == 20
-    fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run)
+    fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run, "COVID19")
     assert len(fake_images) == 20
     generator = keras.models.load_model(models / "dcgan_generator.keras")
     assert set(manifest["generator"]) == {fakes.weights_hash(generator)}

@@ -1,6 +1,5 @@
 """README: its numbers are the published files', its links lead somewhere."""
 
-import json
 import re
 
 import pandas as pd
@@ -52,11 +51,19 @@ def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
     assert "Copies: alarm" in told and "shown.png" not in told
 
 
-def test_only_a_phantom_can_be_published(folders):
-    (folders.results / "record.json").write_text(json.dumps({"is_phantom": False}))
-    (folders.images / "verdict.png").write_bytes(b"figure")
-    with pytest.raises(ValueError, match="isn't on the phantom"):
-        readme.publish_figures(folders)
+@pytest.mark.parametrize(
+    ("run", "is_phantom"), [(readme.STUDY_RUN, True), (readme.BASELINE_RUN, True), (readme.PHANTOM_RUN, False)]
+)
+def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is_phantom, tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "PUBLISHED", tmp_path / "published")
+    folders = utils.run_folders(run, tmp_path)
+    record.write_json(folders.results / "record.json", {"is_phantom": is_phantom})
+    with pytest.raises(ValueError, match=f"run {run} isn't of the images that its name says"):
+        readme.publish_numbers(folders, readme.NUMBERS)
+    assert not (tmp_path / "published").exists()
+    record.write_json(folders.results / "record.json", {"is_phantom": not is_phantom})
+    readme.publish_numbers(folders, readme.NUMBERS)
+    assert (tmp_path / "published" / run / "record.json").exists()
 
 
 def test_a_published_study_is_told_from_its_files(tmp_path):

@@ -62,7 +62,10 @@ def read_groups(path, files):
     path = next((option for option in (Path(path).expanduser(), utils.ROOT / path) if option.is_file()), None)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
-    table = pd.read_csv(path, dtype=str)
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except (ValueError, pd.errors.ParserError) as error:  # no text, no columns, ragged rows
+        raise ValueError(f"GROUPS ({path.name}) can't be read as CSV: {' '.join(str(error).split())}.") from error
     missing = {"file", "group"} - set(table.columns)
     if missing:
         raise ValueError(f"GROUPS has no column {' and '.join(sorted(missing))}; its columns are {', '.join(table.columns)}.")
@@ -70,7 +73,7 @@ def read_groups(path, files):
     group_of = dict(zip(table["file"], table["group"], strict=True))
     if not set(files) & set(group_of):
         raise ValueError(
-            f"GROUPS names none of the images; its first file is {next(iter(group_of), None)!r}, an image is {files[0]!r}."
+            f"GROUPS names none of the images; its first file is {next(iter(group_of), 'missing')!r}, an image is {str(files[0])!r}."
         )
     return np.array([f"group {group_of[file]}" if file in group_of else f"file {file}" for file in files])
 

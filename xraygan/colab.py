@@ -22,6 +22,7 @@ IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under;
     "imagehash": "imagehash",
     "joblib": "joblib",
     "tqdm": "tqdm",
+    "filelock": "filelock",
 }
 
 

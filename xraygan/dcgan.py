@@ -52,12 +52,19 @@ def build_generator(recipe_name, latent_dim=100, next_seed=None):
 
     `next_seed` gives the seed of each layer's initial weights, see `utils.seeds`.
     """
+    _require_recipe(recipe_name)
     return {"dcgan": _dcgan_generator, "seed": _seed_generator}[recipe_name](latent_dim, next_seed or utils.seeds(0))
 
 
 def build_discriminator(recipe_name, next_seed=None):
     """The discriminator of a recipe: images `(B, 128, 128, 1)` in −1 to 1 → logits `(B, 1)`, positive for real; `next_seed` as above."""
+    _require_recipe(recipe_name)
     return {"dcgan": _dcgan_discriminator, "seed": _seed_discriminator}[recipe_name](next_seed or utils.seeds(0))
+
+
+def _require_recipe(name):
+    if name not in RECIPES:
+        raise ValueError(f"GAN_RECIPE is {name!r}; choose one of {', '.join(RECIPES)}.")
 
 
 def _dcgan_generator(latent_dim, next_seed):
@@ -146,8 +153,7 @@ class DCGAN(keras.Model):
         Raises:
             ValueError: no such recipe.
         """
-        if recipe_name not in RECIPES:
-            raise ValueError(f"GAN_RECIPE is {recipe_name!r}; choose one of {', '.join(RECIPES)}.")
+        _require_recipe(recipe_name)
         super().__init__(name="dcgan", dtype="float32")  # the networks have their own precision; averages need all 32 bits
         self.recipe = RECIPES[recipe_name]
         next_seed = utils.seeds(seed)

@@ -45,7 +45,7 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     seeds = range(first_seed, first_seed + num_fakes)
     manifest = pd.DataFrame({"file": files, "class": class_name, "seed": seeds, "generator": weights_hash(generator)})
     path = folder / "manifest.csv"
-    if path.exists() and pd.read_csv(path).equals(manifest) and all((folder / file).exists() for file in files):
+    if path.exists() and _read_manifest(path).equals(manifest) and all((folder / file).exists() for file in files):
         return manifest
     path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
     for old in (folder / class_name).glob("fake_*.png"):
@@ -59,16 +59,27 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     return manifest
 
 
-def read_fakes(folder):
-    """The fakes of a run: `uint8 (N, 128, 128, 1)` and the manifest.
+def read_fakes(folder, class_name):
+    """The fakes of one class: `uint8 (N, 128, 128, 1)` and the manifest.
 
     Raises:
         FileNotFoundError: notebook 2 hasn't written them, or some are missing.
+        ValueError: they are of another class.
     """
-    manifest = pd.read_csv(utils.require(folder / "manifest.csv", "2_gan_training.ipynb"))
+    manifest = _read_manifest(utils.require(folder / "manifest.csv", "2_gan_training.ipynb"))
+    others = set(manifest["class"]) - {class_name}
+    if others:
+        raise ValueError(
+            f"the fakes in {utils.display_path(folder)} are of {', '.join(sorted(others))}, and {class_name} is to be augmented: "
+            "run notebooks/2_gan_training.ipynb again, or give RUN a new name."
+        )
     missing = [file for file in manifest["file"] if not (folder / file).exists()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again."
         )
     return utils.load_images([folder / file for file in manifest["file"]], None, show_progress=False).images, manifest
+
+
+def _read_manifest(path):
+    return pd.read_csv(path, dtype={"file": str, "class": str})

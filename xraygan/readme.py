@@ -48,7 +48,13 @@ def main():
 
 
 def publish_numbers(folders, patterns):
-    """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is."""
+    """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is.
+
+    Raises:
+        ValueError: drawings under the name of a study of real images, or real images under the phantom's.
+    """
+    if (folders.results / "record.json").exists() and record.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
+        raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
     for source in (path for pattern in patterns for path in folders.results.glob(pattern)):
         target = PUBLISHED / folders.run / source.relative_to(folders.results)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,15 +62,9 @@ def publish_numbers(folders, patterns):
 
 
 def publish_figures(folders):
-    """Copy the figures of a run on the phantom to where the README shows them; without such a run here they stay as they are.
-
-    Raises:
-        ValueError: the run isn't on the phantom; real images have no place in the repository.
-    """
+    """Copy the figures of the run on the phantom to where the README shows them; without such a run here they stay as they are."""
     if not (folders.images / "verdict.png").exists():
         return
-    if not record.read_record(folders)["is_phantom"]:
-        raise ValueError(f"run {folders.run} isn't on the phantom; its pictures must not be published.")
     FIGURES.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folders.images / "real_beside_fake.png", FIGURES / "phantom_and_fakes.png")
     shutil.copyfile(folders.images / "verdict.png", FIGURES / "phantom_verdict.png")

@@ -44,6 +44,7 @@ class Profile:
         return max(1, min(self.classifier_epochs, self.classifier_updates // updates_per_epoch))
 
 
+HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}
 MAY_BE_ZERO = ("max_train_images", "classifier_updates")
 
 
@@ -61,7 +62,10 @@ def load_profile(name):
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
         raise ValueError(f"PROFILE is {name!r}; choose one of {known}, or give the path of a YAML file with the same keys.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"profile {path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
     expected = {entry.name for entry in fields(Profile)}
     if not isinstance(values, dict) or set(values) != expected:
         raise ValueError(f"profile {path.name} must have exactly the keys {', '.join(sorted(expected))}.")
@@ -69,9 +73,36 @@ def load_profile(name):
         value, smallest = values[key], 0 if key in MAY_BE_ZERO else 1
         if type(value) is not int or value < smallest:
             raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
-    if not isinstance(values["arms"], list) or not set(values["arms"]) <= set(arms.ARMS) or "nothing" not in values["arms"]:
-        raise ValueError(f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, 'nothing' among them.")
+    named_arms = values["arms"] if isinstance(values["arms"], list) else []
+    if "nothing" not in named_arms or not all(name in tuple(arms.ARMS) for name in named_arms) or _repeats(named_arms):
+        raise ValueError(
+            f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, each at most once, 'nothing' among them."
+        )
     return Profile(**values | {"arms": tuple(values["arms"])})
+
+
+def _repeats(names):
+    return len(set(names)) < len(names)
+
+
+def check_parameters(**parameters):
+    """Check the type of a notebook's parameters, and that a seed isn't negative, before anything is done with them.
+
+    Args:
+        parameters: by their names in the notebooks.
+
+    Raises:
+        ValueError: one is of the wrong type; the message says what is expected.
+    """
+    for name, value in parameters.items():
+        if name == "SEED":
+            if type(value) is not int or not 0 <= value < 2**31:
+                raise ValueError(f"SEED is {value!r}; it must be a whole number from 0 to {2**31 - 1}.")
+        elif name == "SWEEPS":
+            if not isinstance(value, bool):
+                raise ValueError(f"SWEEPS is {value!r}; it must be True or False.")
+        elif not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}; it must be text, {HINTS.get(name, 'in quotes')}.")
 
 
 def run_name(run, source_name, profile_name):

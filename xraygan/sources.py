@@ -157,7 +157,7 @@ def list_images(folder):
     if not folder.is_dir():
         raise ValueError(f"{_below_data(folder)} isn't there; the layout expected is {LAYOUT}.")
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry))
     images = [folder / name for name in names if name.lower().endswith(SUFFIXES)]
     others = [name for name in names if not name.lower().endswith(SUFFIXES)]
     if others:
@@ -201,7 +201,13 @@ def _class_folders(root):
     if found["train"] != found["test"]:
         lonely = ", ".join(sorted(found["train"] ^ found["test"]))
         warnings.warn(f"in train or test only, and left out: {lonely}", stacklevel=2)
-    return sorted(found["train"] & found["test"])
+    both = sorted(found["train"] & found["test"])
+    for name in both:
+        if name != name.strip() or "," in name or not name.isprintable() or name == "all":
+            raise ValueError(
+                f"the class folder {name!r} can't be told in a list or table of classes; give it a plain name, without commas."
+            )
+    return both
 
 
 def _choose_classes(classes, available, parameter="CLASSES"):

@@ -38,7 +38,8 @@ def make_split(image_set, groups, validation_share=0.2, max_train_images=None, o
         part[_surplus(part, image_set.labels, max_train_images, rng)] = UNUSED
     train = np.flatnonzero(part == "train")
     _require_two_of_each(image_set, train)
-    folds = StratifiedGroupKFold(max(2, round(1 / validation_share)), shuffle=True, random_state=seed)
+    num_folds = min(round(1 / validation_share), np.bincount(image_set.labels[train]).max())  # no more than images
+    folds = StratifiedGroupKFold(max(2, num_folds), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # small classes are checked below
         _, validation = next(folds.split(train, image_set.labels[train], groups[train]))

@@ -349,7 +349,7 @@ def train_unit(study, unit):
     label = source.classes.index(source.minority)
     drawn = None
     if arms.needs_fakes(unit.arm):
-        drawn = fakes.read_fakes(gan_folders(study, unit.setting, unit.seed).generated)[0]
+        drawn = fakes.read_fakes(gan_folders(study, unit.setting, unit.seed).generated, source.minority)[0]
     extra = arms.extra_images(unit.arm, _minority_images(source, parts["train"]), unit.num_extra, drawn, unit.seed)
     counts, num_real = np.bincount(labels, minlength=len(source.classes)), len(images)
     if not arms.keeps_real(unit.arm):

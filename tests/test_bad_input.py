@@ -1,0 +1,427 @@
+"""A hundred bad, odd and unlucky inputs, each with what must come of it: a right result, or one sentence that names what and why."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import utils
+from xraygan import audit, dcgan, sources, split
+from xraygan import settings as run_settings
+
+RNG = np.random.default_rng(0)
+
+
+def picture(size=(20, 20), mode="L"):
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "CMYK": (4,), "LA": (2,)}[mode]
+    return Image.fromarray(RNG.integers(0, 256, (*size, *channels), dtype=np.uint8), mode)
+
+
+def encode(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(*chunks, width=20, height=20, depth=8, colour=0):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def rows(width=20, height=20, value=0):
+    return chunk(b"IDAT", zlib.compress((b"\0" + bytes([value]) * width) * height))
+
+
+def spliced(data, start, removed=0, added=b""):
+    return data[:start] + added + data[start + removed :]
+
+
+JPEG, PNG = encode(picture((60, 50), "RGB"), "JPEG"), encode(picture((60, 50), "RGB"))
+RIGHT = (utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1)
+NO_IMAGE, TOO_LARGE = "not a readable JPEG or PNG", "more than 64,000,000"
+
+IMAGES = {  # bytes of one image file: what comes of them
+    "nothing": (b"", "the file is empty"),
+    "one byte": (b"\xff", NO_IMAGE),
+    "zeros": (bytes(5000), NO_IMAGE),
+    "text": (b"patient 17", NO_IMAGE),
+    "HTML of a failed download": (b"<!DOCTYPE html><html>Not found</html>", NO_IMAGE),
+    "PDF": (b"%PDF-1.7 ...", NO_IMAGE),
+    "DICOM": (bytes(128) + b"DICM" + bytes(200), NO_IMAGE),
+    "zip": (b"PK\x03\x04" + bytes(50), NO_IMAGE),
+    "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", NO_IMAGE),
+    "GIF": (encode(picture(), "GIF"), NO_IMAGE),
+    "BMP": (encode(picture(), "BMP"), NO_IMAGE),
+    "TIFF": (encode(picture(), "TIFF"), NO_IMAGE),
+    "WebP": (encode(picture(), "WEBP"), NO_IMAGE),
+    "EPS, which would start Ghostscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_IMAGE),
+    "JPEG's first bytes": (JPEG[:10], NO_IMAGE),
+    "JPEG cut in half": (JPEG[: len(JPEG) // 2], NO_IMAGE),
+    "JPEG without its last bytes": (JPEG[:-2], NO_IMAGE),
+    "JPEG with text after it": (JPEG + b"trailing", RIGHT),
+    "JPEG without tables": (JPEG.replace(b"\xff\xdb", b"\xff\xfe", 1), NO_IMAGE),
+    "JPEG of no width": (spliced(JPEG, JPEG.index(b"\xff\xc0") + 7, 2, b"\0\0"), NO_IMAGE),
+    "JPEG of 65,500 pixels a side": (spliced(JPEG, JPEG.index(b"\xff\xc0") + 5, 4, b"\xff\xdc\xff\xdc"), TOO_LARGE),
+    "JPEG with broken EXIF": (encode(picture((9, 9), "RGB"), "JPEG", exif=b"Exif\0\0garbage"), RIGHT),
+    "JPEG, progressive": (encode(picture((60, 60), "RGB"), "JPEG", progressive=True), RIGHT),
+    "JPEG, CMYK": (encode(picture((9, 9), "CMYK"), "JPEG"), RIGHT),
+    "JPEG of one pixel": (encode(picture((1, 1)), "JPEG"), RIGHT),
+    "PNG's signature": (PNG[:8], NO_IMAGE),
+    "PNG cut in half": (PNG[: len(PNG) // 2], NO_IMAGE),
+    "PNG with a wrong checksum": (spliced(PNG, 30, 1, b"\x99"), NO_IMAGE),
+    "PNG without pixels": (png(), NO_IMAGE),
+    "PNG of no width": (png(rows(), width=0), NO_IMAGE),
+    "PNG with too few rows": (png(rows(height=5)), RIGHT),  # the others are black
+    "PNG with rows to spare": (png(rows(height=50)), RIGHT),
+    "PNG of impossible depth": (png(rows(), depth=3), NO_IMAGE),
+    "PNG of impossible colour": (png(rows(), colour=5), NO_IMAGE),
+    "PNG with a palette too short": (png(chunk(b"PLTE", bytes(3)), rows(value=200), colour=3), RIGHT),
+    "PNG whose pixels aren't compressed": (png(chunk(b"IDAT", b"not zlib")), NO_IMAGE),
+    "PNG with a giant comment": (png(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8))), rows()), NO_IMAGE),
+    "PNG of 10,000 million pixels": (png(rows(), width=100_000, height=100_000), TOO_LARGE),
+    "PNG of 81 million pixels": (png(rows(), width=9000, height=9000), TOO_LARGE),
+    "PNG of one pixel": (encode(picture((1, 1))), RIGHT),
+    "PNG of one row": (encode(picture((1, 3000))), RIGHT),
+    "PNG, black": (png(rows()), RIGHT),
+    "PNG, 1 bit": (png(chunk(b"IDAT", zlib.compress(b"\0\xaa\xaa\xaa" * 20)), depth=1), RIGHT),
+    "PNG, animated": (encode(picture(), save_all=True, append_images=[picture()]), RIGHT),
+    "PNG, transparent": (encode(picture((9, 9), "RGBA")), RIGHT),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_image(case):
+    data, expected = IMAGES[case]
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            utils.decode_image(data)
+    else:
+        decoded = utils.decode_image(data)
+        assert (decoded.shape, decoded.dtype) == (expected, np.uint8)
+
+
+def bases():
+    """Small images of every kind, and two real ones where there are some, read now and kept nowhere."""
+    found = [JPEG, PNG, encode(picture((30, 30), "LA")), encode(picture((30, 30), "CMYK"), "JPEG")]
+    found += [encode(picture((40, 40), "RGB"), "JPEG", progressive=True), encode(picture((30, 30)).convert("P"))]
+    found += [IMAGES["JPEG with broken EXIF"][0], IMAGES["PNG, animated"][0]]
+    real = Path(os.environ.get("XRAY_DATA_DIR", "nowhere")) / "train" / "COVID19"
+    return found + [path.read_bytes() for path in sorted(real.glob("*.*"))[:2]]
+
+
+BASES = bases()
+MUTATION = st.tuples(
+    st.sampled_from(["flip", "remove", "insert", "repeat"]),
+    st.floats(0, 1),
+    st.integers(1, 40),
+    st.binary(min_size=1, max_size=8),
+)
+TRIED = {"accepted": 0, "refused": 0}
+
+
+def mutated(data, mutation):
+    kind, where, length, content = mutation
+    start = int(where**2 * len(data))  # more often near the start, where the headers are
+    piece = data[start : start + length]
+    return {
+        "flip": spliced(data, start, len(content), content),
+        "remove": spliced(data, start, length),
+        "insert": spliced(data, start, 0, content),
+        "repeat": spliced(data, start, 0, piece * 3),
+    }[kind]
+
+
+@settings(max_examples=2000, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(range(len(BASES))), st.lists(MUTATION, min_size=1, max_size=4))
+def try_mutated_image(base, mutations):
+    data = BASES[base]
+    for mutation in mutations:
+        data = mutated(data, mutation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow says that metadata is odd
+        try:
+            assert utils.decode_image(data).shape == RIGHT
+            TRIED["accepted"] += 1
+        except ValueError as error:
+            assert "\n" not in str(error)
+            TRIED["refused"] += 1
+
+
+def test_mutated_images_are_read_or_refused():
+    try_mutated_image()
+    print(f"mutated images: {TRIED}")
+    assert min(TRIED.values()) > 100, "the mutations are all too mild or all too strong"
+
+
+# Folders
+
+
+def write(root, counts, content=None):
+    """Images of noise in `root/PART/CLASS`, as many as `counts` says, {"train/A": 3}."""
+    for place, count in counts.items():
+        (root / place).mkdir(parents=True)
+        for index in range(count):
+            (root / place / f"{index}.png").write_bytes(content or encode(picture((128, 128))))
+    return root
+
+
+def usable(names, train=12, test=3):
+    return {f"{part}/{name}": count for name in names for part, count in (("train", train), ("test", test))}
+
+
+def with_file(root, place, content=b""):
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_bytes(content)
+
+
+def looped(root):
+    write(root, usable("AB"))
+    (root / "train" / "A" / "loop.png").symlink_to("loop.png")
+    (root / "train" / "loop").symlink_to(root / "train")
+    (root / "train" / "A" / "up").symlink_to(root)
+
+
+def dangling(root):
+    write(root, usable("AB"))
+    (root / "train" / "A" / "gone.png").symlink_to(root / "nowhere.png")
+
+
+def linked_class(root):
+    write(root, usable("AB"))
+    write(root / "elsewhere", {"C": 12, "D": 3})
+    (root / "train" / "C").symlink_to(root / "elsewhere" / "C")
+    (root / "test" / "C").symlink_to(root / "elsewhere" / "D")
+
+
+def with_pipe(root):
+    write(root, usable("AB"))
+    os.mkfifo(root / "train" / "A" / "pipe.png")
+
+
+def with_giant(root):
+    """One file of 50 GB among a hundred: sparse, so that it takes no space."""
+    write(root, usable("AB", train=60))
+    with (root / "train" / "A" / "giant.png").open("wb") as file:
+        file.truncate(50 * 10**9)
+
+
+def with_folder_named_as_image(root):
+    write(root, usable("AB"))
+    (root / "train" / "A" / "folder.png").mkdir()
+
+
+def with_others(root):
+    write(root, usable("AB"))
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt", "scan.dcm"):
+        with_file(root, f"train/A/{name}", b"x")
+
+
+def upper_case(root):
+    write(root, usable("AB"))
+    for path in (root / "train" / "A").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+
+
+def one_broken_in_many(root):
+    write(root, usable("AB", train=60))
+    with_file(root, "train/A/7.png", b"broken")
+
+
+def many_broken(root):
+    write(root, usable("AB"))
+    for index in range(6):
+        with_file(root, f"train/A/{index}.png", b"broken")
+
+
+def all_equal(root):
+    write(root, usable("AB"), content=encode(picture((128, 128))))
+
+
+def same_in_both_classes(root):
+    write(root, usable("AB"))
+    for index in range(12):
+        (root / "train" / "B" / f"{index}.png").write_bytes((root / "train" / "A" / f"{index}.png").read_bytes())
+
+
+FOLDERS = {  # what lies in DATA: classes found, or the sentence that stops it
+    "two classes": (lambda root: write(root, usable("AB")), ["A", "B"]),
+    "ten classes": (lambda root: write(root, usable("ABCDEFGHIJ")), list("ABCDEFGHIJ")),
+    "one class": (lambda root: write(root, usable("A")), "at least two classes"),
+    "no class": (lambda root: write(root, {"train": 0, "test": 0}), "at least two classes"),
+    "images without class folders": (lambda root: write(root, {"train": 3, "test": 3}), "at least two classes"),
+    "no train": (lambda root: write(root, {"test/A": 3, "test/B": 3}), "has no folder 'train'"),
+    "no test": (lambda root: write(root, {"train/A": 3, "train/B": 3}), "has no folder 'test'"),
+    "one folder too high": (lambda root: write(root / "Data", usable("AB")), "has no folder 'train'"),
+    "an empty class": (lambda root: write(root, usable("AB") | {"train/A": 0}), "train/A holds no .jpg, .jpeg, .png image"),
+    "an empty test class": (lambda root: write(root, usable("AB") | {"test/A": 0}), "test/A holds no .jpg, .jpeg, .png image"),
+    "a class in train only": (lambda root: write(root, usable("AB") | {"train/C": 3}), ["A", "B"]),
+    "one image a class": (lambda root: write(root, usable("AB", train=1)), "class A has 1 usable training images"),
+    "three images a class": (lambda root: write(root, usable("AB", train=3)), ["A", "B"]),
+    "all black": (lambda root: write(root, usable("AB"), content=png(rows())), "class A has 0 usable training images"),
+    "all equal": (all_equal, "class A has 0 usable training images"),
+    "the same images in two classes": (same_in_both_classes, ["A", "B"]),
+    "unicode names": (lambda root: write(root, usable(["건강", "naïve café", "😷"])), ["naïve café", "건강", "😷"]),
+    "names of numbers": (lambda root: write(root, usable(["0", "1"])), ["0", "1"]),
+    "names with spaces": (lambda root: write(root, usable(["not ill", "ill"])), ["ill", "not ill"]),
+    "a very long name": (lambda root: write(root, usable(["A" * 255, "B"])), ["A" * 255, "B"]),
+    "a name with a comma": (
+        lambda root: write(root, usable(["A,B", "C"])),
+        "class folder 'A,B' can't be told .* without commas",
+    ),
+    "a name that ends in a space": (lambda root: write(root, usable(["A ", "C"])), "class folder 'A ' can't be told"),
+    "a name of two lines": (lambda root: write(root, usable(["A\nB", "C"])), r"class folder 'A\\nB' can't be told"),
+    "a name that tables use": (lambda root: write(root, usable(["all", "C"])), "class folder 'all' can't be told"),
+    "hidden folders": (lambda root: write(root, usable("AB") | {"train/.C": 2, "test/.C": 2}), ["A", "B"]),
+    "upper-case suffix": (upper_case, ["A", "B"]),
+    "other files": (with_others, ["A", "B"]),
+    "a folder named as an image": (with_folder_named_as_image, ["A", "B"]),
+    "links in a circle": (looped, ["A", "B"]),
+    "a link to nowhere": (dangling, ["A", "B"]),
+    "a class that is a link": (linked_class, ["A", "B", "C"]),
+    "a pipe that never ends": (with_pipe, ["A", "B"]),
+    "a file of 50 GB": (with_giant, ["A", "B"]),
+    "one broken image in many": (one_broken_in_many, ["A", "B"]),
+    "many broken images": (many_broken, "6 of 30 images can't be read .*Download the images again or remove these files"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_folder(case, tmp_path):
+    """From the folder to the split, as notebook 1 does before it trains."""
+    make, expected = FOLDERS[case]
+    root = tmp_path / "xrays"
+    make(root)
+
+    def prepare():
+        source = sources.find_source(str(root))
+        images = sources.read_images(source, show_progress=False)
+        groups, _ = audit.find_groups(images)
+        audit.leak_table(images, groups)
+        return source, images, split.make_split(images, groups)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is left out is named; other tests read that
+        if isinstance(expected, str):
+            with pytest.raises(ValueError, match=expected) as caught:
+                prepare()
+            assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+            return
+        source, images, parts = prepare()
+    assert list(source.classes) == expected
+    for part in ("train", "validation", "test"):
+        assert set(parts.loc[parts["part"] == part, "class"]) == set(source.classes)
+    assert len(images.images) == len(parts)
+
+
+# Parameters, profiles, groups
+
+
+PARAMETERS = {
+    "CLASSES": (["NORMAL", "COVID19"], r"CLASSES is \['NORMAL', 'COVID19'\]; it must be text, 'NORMAL,COVID19' say"),
+    "ALSO": (("PNEUMONIA",), "ALSO is .* it must be text, 'PNEUMONIA' say"),
+    "DATA": (None, "DATA is None; it must be text"),
+    "PROFILE": (1, "PROFILE is 1; it must be text"),
+    "RUN": (7, "RUN is 7; it must be text"),
+    "MINORITY": (b"COVID19", "MINORITY is b'COVID19'; it must be text"),
+    "GROUPS": (Path("groups.csv"), "GROUPS is .* it must be text"),
+    "SCHEDULER": (8786, "SCHEDULER is 8786; it must be text"),
+    "SWEEPS": ("yes", "SWEEPS is 'yes'; it must be True or False"),
+    "SEED": (-1, "SEED is -1; it must be a whole number from 0"),
+    "SEED of a fraction": (0.5, "SEED is 0.5; it must be a whole number from 0"),
+    "SEED in words": ("zero", "SEED is 'zero'; it must be a whole number from 0"),
+    "SEED too large": (2**40, "SEED is 1099511627776; it must be a whole number from 0 to 2147483647"),
+}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_parameter(case):
+    value, message = PARAMETERS[case]
+    with pytest.raises(ValueError, match=message):
+        run_settings.check_parameters(**{case.split()[0]: value})
+
+
+def test_good_parameters_pass():
+    run_settings.check_parameters(DATA="", CLASSES="A,B", SEED=0, SWEEPS=False)
+
+
+PROFILE = (utils.ROOT / "notebooks" / "profiles" / "quick.yaml").read_text(encoding="utf-8")
+PROFILES = {
+    "nothing": ("", "must have exactly the keys"),
+    "a number": ("7", "must have exactly the keys"),
+    "a list": ("[1, 2]", "must have exactly the keys"),
+    "no YAML": ("{: : ]", "can't be read as YAML"),
+    "no text": (b"\xff\xfe\x00\x81", "can't be read as YAML"),
+    "an object": ("!!python/object/apply:os.system ['touch sign']", "can't be read as YAML"),
+    "a key too many": (PROFILE + "\ngan_colour: 3", "must have exactly the keys"),
+    "a key missing": (PROFILE.replace("num_seeds:", "# num_seeds:"), "must have exactly the keys"),
+    "negative epochs": (PROFILE.replace("gan_epochs: 40", "gan_epochs: -40"), "gan_epochs in profile .* is -40"),
+    "no epochs": (PROFILE.replace("classifier_epochs: 18", "classifier_epochs: 0"), "at least 1"),
+    "half an epoch": (PROFILE.replace("gan_epochs: 40", "gan_epochs: 0.5"), "gan_epochs in profile .* is 0.5"),
+    "epochs in words": (PROFILE.replace("gan_epochs: 40", "gan_epochs: many"), "gan_epochs in profile .* is 'many'"),
+    "yes for a number": (PROFILE.replace("num_fakes: 200", "num_fakes: yes"), "num_fakes in profile .* is True"),
+    "an unknown arm": (PROFILE.replace("[nothing,", "[nothing, magic,"), "arms in profile .* must be a list of"),
+    "no arm nothing": (PROFILE.replace("[nothing,", "["), "'nothing' among them"),
+    "an arm twice": (PROFILE.replace("[nothing,", "[nothing, nothing,"), "each at most once"),
+    "arms in a list of lists": (PROFILE.replace("[nothing,", "[nothing, [gan],"), "arms in profile .* must be a list of"),
+    "arms as text": (
+        PROFILE.replace("[nothing, oversampling, classical, gan]", "nothing"),
+        "arms in profile .* must be a list of",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROFILES)
+def test_profile(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content, message = PROFILES[case]
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message) as caught:
+        run_settings.load_profile(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sign").exists()
+
+
+GROUPS = {
+    "nothing": (b"", "can't be read as CSV"),
+    "no text": (b"\xff\xfe\x81\x00,\x99", "can't be read as CSV"),
+    "ragged": (b"file,group\na,b,c,d\na\n1,2,3,4,5,6\n", "can't be read as CSV"),
+    "other columns": (b"image,patient\na,1\n", "GROUPS has no column file and group; its columns are image, patient"),
+    "one column": (b"file\na\n", "GROUPS has no column group"),
+    "headings only": (b"file,group\n", "GROUPS names none of the images; its first file is 'missing'"),
+    "other files": (b"file,group\nx.png,1\n", "its first file is 'x.png', an image is 'train/A/0.png'"),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS)
+def test_groups(case, tmp_path):
+    content, message = GROUPS[case]
+    path = tmp_path / "groups.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        audit.read_groups(str(path), np.array(["train/A/0.png"]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("build", [dcgan.build_generator, dcgan.build_discriminator, dcgan.DCGAN])
+def test_unknown_recipe(build):
+    with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, seed"):
+        build("stylegan")
+
+
+def test_there_are_a_hundred_cases():
+    cases = [*IMAGES, *FOLDERS, *PARAMETERS, *PROFILES, *GROUPS]
+    print(f"{len(cases)} listed cases")
+    assert len(cases) >= 100
