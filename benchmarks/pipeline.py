@@ -30,9 +30,9 @@ def random_images(count):
     return np.random.default_rng(0).integers(0, 256, (count, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
 
 
-def train_classifier(precision, count):
+def train_classifier(precision, count, deterministic=True):
     """An epoch of the CNN: every image once, in batches of 128."""
-    backend.configure(precision)
+    backend.configure(precision, deterministic)
     model = classifier.build_classifier(2)
     model.compile(keras.optimizers.Adam(), "binary_crossentropy", jit_compile=backend.use_jit())
     images, labels = random_images(count), np.arange(count, dtype=np.float32) % 2
@@ -42,9 +42,9 @@ def train_classifier(precision, count):
     )
 
 
-def train_gan(precision, count):
+def train_gan(precision, count, deterministic=True):
     """An epoch of the GAN: every image once."""
-    backend.configure(precision)
+    backend.configure(precision, deterministic)
     gan = dcgan.DCGAN("dcgan", 0)
     gan.compile_for_training(backend.use_jit())
     batch_size = gan.recipe.batch_size
@@ -90,6 +90,8 @@ PARTS = {
     "reading, cached": lambda precision, count: read_images(True, count),
     "classifier epoch": train_classifier,
     "GAN epoch": train_gan,
+    "classifier epoch, not deterministic": lambda precision, count: train_classifier(precision, count, deterministic=False),
+    "GAN epoch, not deterministic": lambda precision, count: train_gan(precision, count, deterministic=False),
 }
 
 
@@ -111,6 +113,7 @@ def main():
         for precision in dict.fromkeys(["float32", fast])
         for count in (FEW, MANY)
     ]
+    trainings += [(f"{part}, not deterministic", fast, FEW) for part in ("classifier epoch", "GAN epoch")]
     reading = [(f"reading, {how}", "", count) for how in ("cold", "cached") for count in (FEW, MANY)]
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     write_jpegs(folder / "jpeg", MANY)
