@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,51 @@ def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("1_before_gan", {"CLASSES": ["NORMAL", "COVID19"]}, "CLASSES is ['NORMAL', 'COVID19']; it must be text"),
+        ("2_gan_training", {"SEED": -1}, "SEED is -1; it must be a whole number from 0"),
+        ("3_after_gan", {"SWEEPS": "yes"}, "SWEEPS is 'yes'; it must be True or False"),
+    ],
+)
+def test_wrong_parameters_stop_a_notebook_before_anything_is_done(name, wrong, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRAYGAN_STORE", str(tmp_path / "store"))
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(
+            utils.ROOT / "notebooks" / f"{name}.ipynb",
+            tmp_path / "out.ipynb",
+            parameters=wrong,
+            cwd=utils.ROOT / "notebooks",
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    assert message in caught.value.evalue
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_killed_notebook_is_one_sentence(tmp_path, phantom_folder, tiny_profile):
+    """The notebook's own process is killed, as the system does when memory runs out."""
+    environment = os.environ | {"XRAYGAN_STORE": str(tmp_path)}
+    command = [sys.executable, "notebooks/run.py", "--data", str(phantom_folder), "--profile", str(tiny_profile)]
+    process = subprocess.Popen(
+        command, cwd=utils.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while "reading images" not in process.stdout.readline():  # it has started
+        assert process.poll() is None
+    os.kill(notebook_process(process.pid), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "1_before_gan stopped: its process was killed, most often for want of memory; run this again" in errors
+    assert "Traceback" not in errors
+
+
+def notebook_process(pid):
+    """The process of the notebook that a process runs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next(int(child) for child in children if b"ipykernel" in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
 @pytest.mark.parametrize("line", ["gan_epochs: 0", "gan_epochs: -3", "gan_epochs: many", "gan_epochs: 1.5", "gan_epocs: 5"])

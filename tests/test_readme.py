@@ -80,3 +80,13 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
     assert "- It's one split." in told
     assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in told
     assert readme.finding(tmp_path, None) == findings.of_verdict(verdict)
+
+
+def test_every_test_that_the_table_of_faults_names_exists():
+    table = (utils.ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", table))
+    existing = set()
+    for path in (utils.ROOT / "tests").glob("test_*.py"):
+        existing |= set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert len(named) > 25
+    assert named <= existing, named - existing
