@@ -1,10 +1,7 @@
 """What all three notebooks share about pixels and files: folders, 128×128 loading, normalisation, grids, seeds."""
 
-import contextlib
-import errno
 import hashlib
 import io
-import os
 import random
 import re
 import sys
@@ -15,25 +12,16 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from tqdm import tqdm
+
+from xraygan.disk import STORE, replacing, write_errors_explained
 
 IMAGE_SIZE = 128  # pixels a side, as in the study this project rebuilds
 MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_SKIPPED_SHARE = 0.01  # more unreadable images than this is a broken download, not bad luck
 LOADER_VERSION = 1  # part of every cache key: raise it when decoding changes
-WHY_NOT_WRITTEN = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "your share of the disk is used up; free some space",
-    errno.EROFS: "the folder is read-only; choose another place with XRAYGAN_STORE",
-    errno.EACCES: "you may not write there; change its permissions or choose another place with XRAYGAN_STORE",
-    errno.EPERM: "you may not write there; change its permissions or choose another place with XRAYGAN_STORE",
-}
-
-ROOT = Path(__file__).resolve().parent
-STORE = Path(os.environ.get("XRAYGAN_STORE", ROOT))  # where data/, models/, images/ and results/ live (Drive, in Colab)
 
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -83,87 +71,10 @@ def run_folders(run, store=None):
     return folders
 
 
-@contextlib.contextmanager
-def write_errors_explained(path):
-    """Turn what keeps the block from writing to `path` into one sentence that says what to do, still an `OSError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in WHY_NOT_WRITTEN:
-            raise
-        reason = WHY_NOT_WRITTEN[error.errno]
-        raise OSError(
-            f"{display_path(path)} can't be written: {reason} and run this again, it goes on where it was."
-        ) from error
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Yield a temporary path beside `path` that takes its place when the block ends well: whole or absent, never half.
-
-    Raises:
-        OSError: the disk is full or read-only, in one sentence; what was at `path` is as before.
-    """
-    path = Path(path)
-    # The suffix stays: savers choose the format by it.
-    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
-    try:
-        with write_errors_explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield draft
-            os.replace(draft, path)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def held(folder):
-    """Keep `folder` to this process while the block runs; the hold ends with the process, however it dies.
-
-    Raises:
-        RuntimeError: another process holds it.
-    """
-    folder = Path(folder)
-    with write_errors_explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RuntimeError(
-                f"another process is at work in {display_path(folder)}: wait for it or stop it, or choose another name with RUN."
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def write_table(table, path):
     """Write a DataFrame as CSV without its index, whole or not at all."""
     with replacing(path) as draft:
         table.to_csv(draft, index=False)
-
-
-def require(path, notebook):
-    """`path`, which `notebook` writes.
-
-    Raises:
-        FileNotFoundError: it isn't there yet.
-    """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{display_path(path)} isn't there: run notebooks/{notebook} first, same DATA, PROFILE and RUN."
-        )
-    return path
-
-
-def display_path(path):
-    """`path` as a reader of a notebook needs it: relative to the store, so that no machine's folders are printed."""
-    path = Path(path).resolve()
-    store = STORE.resolve()
-    return path.relative_to(store).as_posix() if path.is_relative_to(store) else path.name
 
 
 # Reading images

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 import utils
-from xraygan import record
+from xraygan import disk, record
 
-PUBLISHED = utils.ROOT / "results" / "published" / "benchmarks"
+PUBLISHED = disk.ROOT / "results" / "published" / "benchmarks"
 SIZE = 2048
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, classifier, dcgan, phantom, training
+from xraygan import backend, classifier, dcgan, disk, phantom, training
 
 FEW, MANY = 460, 4600  # the study's COVID19 images, and ten times as many
 
@@ -121,7 +121,7 @@ def main():
     for part, precision, count in utils.progress([*reading, *trainings], desc="parts"):
         command = [sys.executable, "-m", "benchmarks.pipeline", part, precision, str(count)]
         environment = os.environ | {"BENCH_FOLDER": str(folder)}
-        done = subprocess.run(command, cwd=utils.ROOT, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, check=True)
         measured = json.loads(done.stdout.splitlines()[-1])
         row = {"part": part, "precision": precision, "images": count} | measured
         rows.append(row | {"images_a_second": count / measured["seconds"]})

@@ -13,7 +13,7 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, runs, settings, statistics, study
+from xraygan import backend, disk, runs, settings, statistics, study
 
 ARMS = ("nothing", "gan")
 
@@ -43,7 +43,7 @@ def main():
     right, tables = {}, []
     for precision in dict.fromkeys(("float32", chosen["precision"])):
         folders = copy_of(run.folders, f"{options.run}-{precision}")
-        plan = study.Study(str(run.source.root), str(utils.STORE), folders.run, profile, "dcgan", precision)
+        plan = study.Study(str(run.source.root), str(disk.STORE), folders.run, profile, "dcgan", precision)
         tables.append(study.run(plan, units).assign(precision=precision))
         for arm in ARMS:
             right[precision, arm], labels = study.answers_of(plan, [unit for unit in units if unit.arm == arm])

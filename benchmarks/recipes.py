@@ -27,9 +27,9 @@ from keras import layers, ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend, classifier, dcgan, fakes, fidelity, runs, training
+from xraygan import backend, classifier, dcgan, disk, fakes, fidelity, runs, training
 
-TRIALS = utils.ROOT / "results" / "published" / "recipes"
+TRIALS = disk.ROOT / "results" / "published" / "recipes"
 SECONDS = TRIALS / "seconds_an_update.csv"
 BUDGET = 600  # seconds a trial takes on one core of the calibrated machine
 SEEDS = (0, 1, 2)
@@ -380,7 +380,7 @@ def one_a_core(commands):
         core = free.pop()
         try:
             command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.recipes", *command]
-            return subprocess.run(command, cwd=utils.ROOT, capture_output=True, text=True, check=True).stdout
+            return subprocess.run(command, cwd=disk.ROOT, capture_output=True, text=True, check=True).stdout
         finally:
             free.append(core)
 

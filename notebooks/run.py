@@ -23,7 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 import utils
-from xraygan import settings, sources, statistics
+from xraygan import disk, settings, sources, statistics
 
 SHARED = ("DATA", "PROFILE", "RUN")
 PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
@@ -59,7 +59,7 @@ def main():
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
     names = options.only or NOTEBOOKS
     try:
-        with utils.held(folders.results):
+        with disk.held(folders.results):
             for number, name in enumerate(names, start=1):
                 print(f"Notebook {number} of {len(names)}: {name}", flush=True)
                 executed = execute(name, parameters, folders.results / "notebooks", source)
@@ -101,7 +101,7 @@ def execute(name, parameters, folder, source):
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"{name}.ipynb"
     try:
-        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets, utils.write_errors_explained(output):
+        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets, disk.write_errors_explained(output):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{name}.ipynb",
                 output,
@@ -118,7 +118,7 @@ def execute(name, parameters, folder, source):
             )
     except PapermillExecutionError as error:
         sys.exit(
-            f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {utils.display_path(output)}"
+            f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {disk.display_path(output)}"
         )
     except DeadKernelError:
         sys.exit(
@@ -126,7 +126,7 @@ def execute(name, parameters, folder, source):
         )
     executed = nbformat.read(output, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})
-    with utils.replacing(output.with_suffix(".html")) as draft:
+    with disk.replacing(output.with_suffix(".html")) as draft:
         draft.write_text(page, encoding="utf-8")
     return executed
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import utils
-from xraygan import audit, dcgan, sources, split
+from xraygan import audit, dcgan, disk, sources, split
 from xraygan import settings as run_settings
 
 RNG = np.random.default_rng(0)
@@ -356,7 +356,7 @@ def test_good_parameters_pass():
     run_settings.check_parameters(DATA="", CLASSES="A,B", SEED=0, SWEEPS=False)
 
 
-PROFILE = (utils.ROOT / "notebooks" / "profiles" / "quick.yaml").read_text(encoding="utf-8")
+PROFILE = (disk.ROOT / "notebooks" / "profiles" / "quick.yaml").read_text(encoding="utf-8")
 PROFILES = {
     "nothing": ("", "must have exactly the keys"),
     "a number": ("7", "must have exactly the keys"),

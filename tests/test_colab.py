@@ -8,8 +8,7 @@ import textwrap
 import nbformat
 import pytest
 
-import utils
-from xraygan import colab
+from xraygan import colab, disk
 
 
 @pytest.fixture
@@ -24,13 +23,13 @@ def machine(tmp_path):
     )
     repository = tmp_path / "repository"
     files = subprocess.run(
-        ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"], cwd=utils.ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"], cwd=disk.ROOT, capture_output=True, check=True
     )
     for name in filter(None, files.stdout.decode().split("\0")):
         target = repository / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (utils.ROOT / name).exists():
-            target.write_bytes((utils.ROOT / name).read_bytes())
+        if (disk.ROOT / name).exists():
+            target.write_bytes((disk.ROOT / name).read_bytes())
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-C", str(repository)]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "test"]):
         subprocess.run([*git, *command], check=True)
@@ -38,11 +37,11 @@ def machine(tmp_path):
     return tmp_path
 
 
-def run_setup(machine, drive="", repository=None, end="print(utils.ROOT, utils.STORE)"):
-    notebook = nbformat.read(utils.ROOT / "notebooks" / "1_before_gan.ipynb", as_version=4)
+def run_setup(machine, drive="", repository=None, end="print(disk.ROOT, disk.STORE)"):
+    notebook = nbformat.read(disk.ROOT / "notebooks" / "1_before_gan.ipynb", as_version=4)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code").source
     assert 'DRIVE = ""' in cell
-    script = cell.replace('DRIVE = ""', f"DRIVE = {drive!r}") + f"\nimport utils\n{end}\n"
+    script = cell.replace('DRIVE = ""', f"DRIVE = {drive!r}") + f"\nimport utils\nfrom xraygan import disk\n{end}\n"
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -88,7 +87,7 @@ def test_only_what_does_not_import_is_installed(machine, monkeypatch):
     monkeypatch.setattr(colab.importlib.util, "find_spec", lambda name: None if name == "imagehash" else present(name))
     (missing,) = colab.missing_requirements()
     assert missing.startswith("imagehash==")
-    assert missing in (utils.ROOT / "requirements.txt").read_text()
+    assert missing in (disk.ROOT / "requirements.txt").read_text()
 
 
 def test_missing_packages_are_asked_of_pip(machine):

@@ -16,8 +16,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-import utils
-from xraygan import dcgan, diffaugment, fakes, fidelity
+from xraygan import dcgan, diffaugment, disk, fakes, fidelity
 
 
 def compiled_gan(recipe_name="dcgan"):
@@ -165,7 +164,7 @@ TRAIN = textwrap.dedent("""
 
 
 def train_in_a_process(store, seconds_between_states="inf"):
-    environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
     command = [sys.executable, "-c", TRAIN, str(store), seconds_between_states]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
 
@@ -245,7 +244,7 @@ ON_EITHER_BACKEND = textwrap.dedent("""
 
 @pytest.mark.parametrize("keras_backend", ["tensorflow", "jax"])
 def test_the_gan_trains_and_samples_on_either_backend(keras_backend, tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(utils.ROOT), "KERAS_BACKEND": keras_backend}
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "KERAS_BACKEND": keras_backend}
     command = [sys.executable, "-c", ON_EITHER_BACKEND, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr

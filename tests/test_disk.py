@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import dcgan, figures, model_files, record, training
+from xraygan import dcgan, disk, figures, model_files, record, training
 
 RNG = np.random.default_rng(0)
 
@@ -110,7 +110,7 @@ def notebook_1(store, data, *arguments, **options):
     command = [sys.executable, "notebooks/run.py", "--data", str(data), "--only", "1_before_gan", *map(str, arguments)]
     environment = os.environ | {"XRAYGAN_STORE": str(store)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=utils.ROOT, env=environment, **pipes, **options)
+    return subprocess.Popen(command, cwd=disk.ROOT, env=environment, **pipes, **options)
 
 
 def test_a_run_that_fills_the_disk_goes_on_when_there_is_space(small_disk, phantom_folder):
@@ -144,13 +144,13 @@ def test_the_second_of_two_runs_in_one_folder_says_so_and_stops(tmp_path, phanto
     finally:
         os.killpg(first.pid, 9)
         first.communicate()
-    with utils.held(tmp_path / "results" / "shared"):  # the hold went with the killed process
+    with disk.held(tmp_path / "results" / "shared"):  # the hold went with the killed process
         pass
 
 
 def test_a_training_is_done_by_one_process_at_a_time(folders, phantom_images):
     images = phantom_images.images[:8]
-    with utils.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in"):
+    with disk.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in"):
         dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)
     assert not (folders.results / "gan" / "history.csv").exists()
     dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)

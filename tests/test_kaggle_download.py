@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import utils
-from xraygan import kaggle_download
+from xraygan import disk, kaggle_download
 
 TOKEN = "KGAT_secret_0123456789"
 
@@ -104,12 +103,12 @@ def start_download(server, tmp_path, token=""):
         "http_proxy": f"http://127.0.0.1:{server.server_port}",
         "no_proxy": "",
     }
-    environment |= {"XRAYGAN_STORE": str(tmp_path), "HOME": str(tmp_path / "home"), "PYTHONPATH": str(utils.ROOT)}
+    environment |= {"XRAYGAN_STORE": str(tmp_path), "HOME": str(tmp_path / "home"), "PYTHONPATH": str(disk.ROOT)}
     if token:
         environment["KAGGLE_API_TOKEN"] = token
     return subprocess.Popen(
         [sys.executable, "-m", "xraygan.kaggle_download"],
-        cwd=utils.ROOT,
+        cwd=disk.ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ import time
 import pytest
 from test_notebooks import TINY_PROFILE
 
-import utils
+from xraygan import disk
 
 TRAININGS = textwrap.dedent("""
     import sys
@@ -44,7 +44,7 @@ TRAININGS = textwrap.dedent("""
 
 def start(store):
     """The trainings and the drawing of fakes, in a process of their own; returns when it has imported everything."""
-    environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
     command = [sys.executable, "-c", TRAININGS, str(store)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     assert any(line.startswith("READY") for line in iter(process.stdout.readline, ""))
@@ -109,7 +109,7 @@ def test_killed_notebooks_end_as_undisturbed_ones(tmp_path, phantom_folder):
     def study(store):
         command = [sys.executable, "notebooks/run.py", "--data", str(phantom_folder), "--profile", str(profile)]
         environment = os.environ | {"XRAYGAN_STORE": str(store)}
-        return subprocess.Popen(command, cwd=utils.ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen(command, cwd=disk.ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
     def tables(store):
         found = fingerprints(store)

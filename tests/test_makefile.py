@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 
-import utils
+from xraygan import disk
 
 
 @pytest.fixture
 def checkout(tmp_path):
     """A folder with the files that the set-up reads, and no .venv."""
     for name in ("Makefile", "requirements.lock", "requirements.txt"):
-        shutil.copy(utils.ROOT / name, tmp_path)
+        shutil.copy(disk.ROOT / name, tmp_path)
     return tmp_path
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import utils
-from xraygan import fakes, statistics
+from xraygan import disk, fakes, statistics
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TOKEN = "KGAT_0123456789abcdef-this-is-secret"
@@ -35,7 +35,7 @@ num_seeds: 2
 
 
 def committed(name):
-    return nbformat.read(utils.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    return nbformat.read(disk.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
 def code_cells(notebook):
@@ -46,7 +46,7 @@ def study(store, *arguments):
     """Run notebooks/run.py as `make study` does, writing below `store`."""
     environment = os.environ | {"XRAYGAN_STORE": str(store), "KAGGLE_API_TOKEN": TOKEN, "KAGGLE_KEY": TOKEN}
     command = [sys.executable, "notebooks/run.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=utils.ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -265,10 +265,10 @@ def test_wrong_parameters_stop_a_notebook_before_anything_is_done(name, wrong, m
     monkeypatch.setenv("XRAYGAN_STORE", str(tmp_path / "store"))
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         papermill.execute_notebook(
-            utils.ROOT / "notebooks" / f"{name}.ipynb",
+            disk.ROOT / "notebooks" / f"{name}.ipynb",
             tmp_path / "out.ipynb",
             parameters=wrong,
-            cwd=utils.ROOT / "notebooks",
+            cwd=disk.ROOT / "notebooks",
             kernel_name="python3",
             progress_bar=False,
         )
@@ -281,7 +281,7 @@ def test_a_killed_notebook_is_one_sentence(tmp_path, phantom_folder, tiny_profil
     environment = os.environ | {"XRAYGAN_STORE": str(tmp_path)}
     command = [sys.executable, "notebooks/run.py", "--data", str(phantom_folder), "--profile", str(tiny_profile)]
     process = subprocess.Popen(
-        command, cwd=utils.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=disk.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while "reading images" not in process.stdout.readline():  # it has started
         assert process.poll() is None
@@ -318,7 +318,7 @@ def test_notebook_runs_with_no_argument_from_any_folder(name, finished, tmp_path
     """As in Jupyter started elsewhere: the notebook finds the project by the server's session name."""
     store, _ = finished
     monkeypatch.setenv("XRAYGAN_STORE", str(store))
-    monkeypatch.setenv("JPY_SESSION_NAME", str(utils.ROOT / "notebooks" / f"{name}.ipynb"))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(disk.ROOT / "notebooks" / f"{name}.ipynb"))
     setup = committed(name)
     setup.cells = setup.cells[: 1 + next(i for i, cell in enumerate(setup.cells) if "import utils" in cell.source)]
     nbformat.write(setup, tmp_path / "in.ipynb")
@@ -362,7 +362,7 @@ def test_no_number_is_typed_into_a_closing_text():
 
 
 def test_no_pickle_and_no_lambda_layer_in_the_code():
-    for path in [*Path(utils.ROOT / "xraygan").glob("*.py"), utils.ROOT / "utils.py"]:
+    for path in [*Path(disk.ROOT / "xraygan").glob("*.py"), disk.ROOT / "utils.py"]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"import (pickle|dill|cloudpickle)|joblib\.(dump|load)|layers\.Lambda|allow_pickle=True", text), (
             path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import utils
+from xraygan import disk
 
 TRIED = (
     "test_utils.py",
@@ -34,7 +34,7 @@ def test_installs_and_runs_on(version, tmp_path):
     if python is None:
         pytest.skip(f"no Python {version} here")
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(utils.ROOT), str(clone)], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(disk.ROOT), str(clone)], check=True)
     made = subprocess.run(
         ["make", ".venv/installed", f"PYTHON={python}"], cwd=clone, capture_output=True, text=True, timeout=900, check=False
     )

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import findings, readme, record, statistics
+from xraygan import disk, findings, readme, record, statistics
 
-TEXT = (utils.ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = (disk.ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_generated_passage_is_what_the_published_files_give():
@@ -22,7 +22,7 @@ def test_missing_marks_are_an_error():
 
 def test_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)#][^)]*)\)", TEXT):
-        assert target.startswith("https://") or (utils.ROOT / target).exists(), target
+        assert target.startswith("https://") or (disk.ROOT / target).exists(), target
 
 
 def test_the_first_screen_has_the_finding_and_both_commands():
@@ -33,8 +33,8 @@ def test_the_first_screen_has_the_finding_and_both_commands():
 
 
 def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
-    published = utils.ROOT / "results" / "published" / readme.PHANTOM_RUN
-    monkeypatch.setattr(utils, "ROOT", tmp_path)
+    published = disk.ROOT / "results" / "published" / readme.PHANTOM_RUN
+    monkeypatch.setattr(disk, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "REAL_FAKES", tmp_path / "shown.png")
     (folders.results / "gan").mkdir()
     for file in ("record.json", "gan/history.csv", "gan/judgement.json"):
@@ -83,10 +83,10 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
 
 
 def test_every_test_that_the_table_of_faults_names_exists():
-    table = (utils.ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    table = (disk.ROOT / "tests" / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(test_\w+)`", table))
     existing = set()
-    for path in (utils.ROOT / "tests").glob("test_*.py"):
+    for path in (disk.ROOT / "tests").glob("test_*.py"):
         existing |= set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert len(named) > 25
     assert named <= existing, named - existing

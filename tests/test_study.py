@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import arms, audit, classifier, dcgan, model_files, record, settings, sources, split, study
+from xraygan import arms, audit, classifier, dcgan, disk, model_files, record, settings, sources, split, study
 
 TINY = settings.Profile(
     max_train_images=0,
@@ -155,8 +155,8 @@ RUN = textwrap.dedent("""
 
 
 def run_in_a_process(store, data, scheduler=""):
-    code = RUN.format(tests=str(utils.ROOT / "tests"), data=str(data), store=str(store), scheduler=scheduler)
-    environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
+    code = RUN.format(tests=str(disk.ROOT / "tests"), data=str(data), store=str(store), scheduler=scheduler)
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
@@ -188,7 +188,7 @@ def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cor
     from dask.distributed import Client, LocalCluster
 
     units = study.plan(TWO, ["nothing", "gan"], [1], 24)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(utils.ROOT), str(utils.ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(disk.ROOT), str(disk.ROOT / "tests")]))
     found = {}
     local = prepare(tmp_path / "local", phantom_folder)
     study.run(local, units)

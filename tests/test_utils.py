@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 import utils
+from xraygan import disk
 
 
 def encode(image, kind="PNG", **options):
@@ -187,7 +188,7 @@ def test_grid_places_images_row_by_row():
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="crash"), utils.replacing(path) as draft:
+    with pytest.raises(RuntimeError, match="crash"), disk.replacing(path) as draft:
         draft.write_text("half")
         raise RuntimeError("crash")
     assert path.read_text() == "old"

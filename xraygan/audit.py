@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-import utils
+from xraygan import disk
 
 HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
 HIDDEN_SIZE = 88  # pixels a side of the black square that hides the lungs
@@ -59,7 +59,7 @@ def read_groups(path, files):
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images.
     """
-    path = next((option for option in (Path(path).expanduser(), utils.ROOT / path) if option.is_file()), None)
+    path = next((option for option in (Path(path).expanduser(), disk.ROOT / path) if option.is_file()), None)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
     try:

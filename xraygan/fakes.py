@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 import utils
+from xraygan import disk
 
 BATCH_SIZE = 64
 
@@ -66,11 +67,11 @@ def read_fakes(folder, class_name):
         FileNotFoundError: notebook 2 hasn't written them, or some are missing.
         ValueError: they are of another class.
     """
-    manifest = _read_manifest(utils.require(folder / "manifest.csv", "2_gan_training.ipynb"))
+    manifest = _read_manifest(disk.require(folder / "manifest.csv", "2_gan_training.ipynb"))
     others = set(manifest["class"]) - {class_name}
     if others:
         raise ValueError(
-            f"the fakes in {utils.display_path(folder)} are of {', '.join(sorted(others))}, and {class_name} is to be augmented: "
+            f"the fakes in {disk.display_path(folder)} are of {', '.join(sorted(others))}, and {class_name} is to be augmented: "
             "run notebooks/2_gan_training.ipynb again, or give RUN a new name."
         )
     missing = [file for file in manifest["file"] if not (folder / file).exists()]

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 import utils
-from xraygan import fidelity
+from xraygan import disk, fidelity
 from xraygan.arms import in_words
 
 WIDE, NARROW = 10.0, 5.0  # inches
@@ -25,7 +25,7 @@ plt.rcParams.update({"grid.alpha": 0.3, "figure.constrained_layout.use": True})
 
 def save_figure(figure, path):
     """Write a figure as PNG, whole or not at all, and return it for display."""
-    with utils.replacing(path) as draft:
+    with disk.replacing(path) as draft:
         figure.savefig(draft, format="png")
     return figure
 
@@ -203,7 +203,7 @@ def write_timelapse(grid_files, path, seconds=8, max_frames=20, width=416):
         with Image.open(file) as image:
             frames.append(image.resize((width, round(width * image.height / image.width)), Image.Resampling.LANCZOS))
     duration = max(60, int(1000 * seconds / len(frames)))
-    with utils.replacing(path) as draft:
+    with disk.replacing(path) as draft:
         frames[0].save(
             draft,
             format="GIF",

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import utils
+from xraygan import disk
 
 DATASET = "prashant268/chest-xray-covid19-pneumonia"
 EXPECTED_COUNTS = {  # as the study found them in 2022
@@ -89,7 +90,7 @@ def count_report(folder):
             if found != expected:
                 lines.append(f"{part}/{name} holds {found} images; the study had {expected}.")
     return lines or [
-        f"{utils.display_path(folder)}: all {sum(sum(part.values()) for part in EXPECTED_COUNTS.values())} images, as the study had them."
+        f"{disk.display_path(folder)}: all {sum(sum(part.values()) for part in EXPECTED_COUNTS.values())} images, as the study had them."
     ]
 
 
@@ -134,12 +135,12 @@ def _images_below(members, prefix):
 def _extract(opened, member, target):
     if target.exists() and target.stat().st_size == member.file_size:
         return  # from an unpacking that was cut off
-    with utils.replacing(target) as draft:
+    with disk.replacing(target) as draft:
         draft.write_bytes(opened.read(member))
 
 
 if __name__ == "__main__":
     try:
-        download(utils.STORE / "data" / "chest_xray")
+        download(disk.STORE / "data" / "chest_xray")
     except (RuntimeError, ValueError) as error:
         sys.exit(str(error))

@@ -4,14 +4,13 @@ import hashlib
 import warnings
 import zipfile
 
-import utils
-from xraygan import record
+from xraygan import disk, record
 
 
 def save_model(model, folders, name):
     """Write `models/RUN/NAME.keras` in the native Keras format, whole or not at all, and its hash into the run's record."""
     path = folders.models / f"{name}.keras"
-    with utils.replacing(path) as draft:
+    with disk.replacing(path) as draft:
         model.save(draft)
     record.add(folders, "models", name, _hash(path))
 
@@ -35,16 +34,16 @@ def load_weights(model, folders, name, notebook):
         FileNotFoundError: it isn't there yet.
         ValueError: the file isn't the one that the record tells of, or holds other weights than this model's.
     """
-    path = utils.require(folders.models / f"{name}.keras", notebook)
+    path = disk.require(folders.models / f"{name}.keras", notebook)
     remedy = f"run notebooks/{notebook} again, which writes it anew"
     if record.read_record(folders)["models"].get(name) != _hash(path):
-        raise ValueError(f"{utils.display_path(path)} isn't the file that the run's record tells of: {remedy}.")
+        raise ValueError(f"{disk.display_path(path)} isn't the file that the run's record tells of: {remedy}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # where a layer is missing in the file Keras only warns, and leaves it as it was
             model.load_weights(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
-        raise ValueError(f"{utils.display_path(path)} doesn't hold the weights of this run's network: {remedy}.") from error
+        raise ValueError(f"{disk.display_path(path)} doesn't hold the weights of this run's network: {remedy}.") from error
     return model
 
 

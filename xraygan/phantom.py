@@ -12,6 +12,7 @@ from joblib import Parallel, cpu_count, delayed
 from scipy.ndimage import gaussian_filter
 
 import utils
+from xraygan import disk
 
 MARKER = "phantom.json"  # a folder with this file is a phantom, whatever it is called
 DRAWING_VERSION = 1  # raise it when the drawing changes: folders of an older version are drawn again
@@ -82,9 +83,9 @@ def write_phantom(folder, counts=None, seed=0, show_progress=True):
     drawn = parallel(delayed(_draw_to_file)(*job) for job in jobs)
     for _ in utils.progress(drawn, total=len(jobs), desc="drawing the phantom", unit="image", disable=not show_progress):
         pass
-    with utils.replacing(folder / "README.md") as draft:
+    with disk.replacing(folder / "README.md") as draft:
         draft.write_text(README, encoding="utf-8")
-    with utils.replacing(marker) as draft:
+    with disk.replacing(marker) as draft:
         draft.write_text(json.dumps(wanted, indent=1))
 
 

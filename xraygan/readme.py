@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pandas as pd
 
 import utils
-from xraygan import findings, record, statistics
+from xraygan import disk, findings, record, statistics
 
-PUBLISHED = utils.ROOT / "results" / "published"
-FIGURES = utils.ROOT / "images" / "readme"
+PUBLISHED = disk.ROOT / "results" / "published"
+FIGURES = disk.ROOT / "images" / "readme"
 PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
 REAL_FAKES = FIGURES / "chest_xray_fakes.png"
 NUMBERS = (
@@ -37,13 +37,13 @@ UNITS = ("split.csv", "units/*/*")  # of the real study: each finished training,
 
 def main():
     for run in (PHANTOM_RUN, BASELINE_RUN):
-        publish_numbers(utils.run_folders(run, utils.ROOT), NUMBERS)
-    publish_numbers(utils.run_folders(STUDY_RUN, utils.ROOT), (*NUMBERS, *UNITS))
-    publish_figures(utils.run_folders(PHANTOM_RUN, utils.ROOT))
-    publish_fakes(utils.run_folders(BASELINE_RUN, utils.ROOT))
-    path = utils.ROOT / "README.md"
+        publish_numbers(utils.run_folders(run, disk.ROOT), NUMBERS)
+    publish_numbers(utils.run_folders(STUDY_RUN, disk.ROOT), (*NUMBERS, *UNITS))
+    publish_figures(utils.run_folders(PHANTOM_RUN, disk.ROOT))
+    publish_fakes(utils.run_folders(BASELINE_RUN, disk.ROOT))
+    path = disk.ROOT / "README.md"
     text = fill(path.read_text(encoding="utf-8"), passages())
-    with utils.replacing(path) as draft:
+    with disk.replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
@@ -138,7 +138,7 @@ def generator(folder):
     told = findings.of_gan(SimpleNamespace(results=folder))
     if record.read_json(folder / "gan" / "judgement.json")["alarm"]:
         return told + " None of its fakes is shown here: they may show patients."
-    picture = REAL_FAKES.relative_to(utils.ROOT).as_posix()
+    picture = REAL_FAKES.relative_to(disk.ROOT).as_posix()
     return f"![The first 32 fakes]({picture})\n\n*The first 32 fakes, none chosen.* {told}"
 
 

@@ -4,14 +4,13 @@ import contextlib
 import json
 import time
 
-import utils
-from xraygan import backend
+from xraygan import backend, disk
 
 ADDED = ("parts", "models")  # what a record gains as the run goes on
 
 
 def write_json(path, content):
-    with utils.replacing(path) as draft:
+    with disk.replacing(path) as draft:
         draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -23,7 +22,7 @@ def read_json(path):
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"{utils.display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, same DATA, PROFILE and RUN."
+            f"{disk.display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, same DATA, PROFILE and RUN."
         )
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import yaml
 
-import utils
-from xraygan import arms
+from xraygan import arms, disk
 
-PROFILES = utils.ROOT / "notebooks" / "profiles"
+PROFILES = disk.ROOT / "notebooks" / "profiles"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import utils
-from xraygan import kaggle_download, phantom
+from xraygan import disk, kaggle_download, phantom
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 PARTS = ("train", "test")
@@ -134,7 +134,7 @@ def read_images(source, show_progress=True):
             paths += found
             labels += [label] * len(found)
             parts += [part] * len(found)
-    loaded = utils.load_images(paths, utils.STORE / "data" / "cache", show_progress=show_progress)
+    loaded = utils.load_images(paths, disk.STORE / "data" / "cache", show_progress=show_progress)
     files = np.array([path.relative_to(source.root).as_posix() for path in paths])
     kept = loaded.kept
     return ImageSet(
@@ -177,13 +177,13 @@ def _below_data(folder):
 
 def _find_root(data):
     if data == "kaggle":
-        return kaggle_download.download(utils.STORE / "data" / "chest_xray")
-    default = utils.STORE / "data" / "chest_xray"
+        return kaggle_download.download(disk.STORE / "data" / "chest_xray")
+    default = disk.STORE / "data" / "chest_xray"
     if data == "phantom" or (not data and not default.is_dir()):
-        root = utils.STORE / "data" / "phantom"
+        root = disk.STORE / "data" / "phantom"
         phantom.write_phantom(root)
         return root
-    candidates = [default] if not data else [Path(data).expanduser(), utils.ROOT / data, utils.STORE / data]
+    candidates = [default] if not data else [Path(data).expanduser(), disk.ROOT / data, disk.STORE / data]
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
         raise ValueError(f"DATA is {data!r}, and there is no such folder; give one laid out as {LAYOUT}, or 'phantom'.")

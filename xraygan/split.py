@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 import utils
+from xraygan import disk
 
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 
@@ -68,7 +69,7 @@ def read_split(folders):
     Raises:
         FileNotFoundError: there is none yet.
     """
-    path = utils.require(folders.results / "split.csv", "1_before_gan.ipynb")
+    path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
     return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from xraygan import arms, backend, classifier, dcgan, fakes, fidelity, record, runs, settings, split, statistics
+from xraygan import arms, backend, classifier, dcgan, disk, fakes, fidelity, record, runs, settings, split, statistics
 
 MEMORY_OF_A_UNIT = 2.5e9  # bytes
 FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that a sweep tries beside the profile's
@@ -93,7 +93,7 @@ def of_run(run):
     profile = {name: value for name, value in notes["profile"].items() if name != "name"}
     profile = settings.Profile(**profile | {"arms": tuple(profile["arms"])})
     recipe = record.read_json(run.folders.results / "gan" / "judgement.json")["recipe"]
-    return Study(str(run.source.root), str(utils.STORE), run.folders.run, profile, recipe, notes["machine"]["precision"])
+    return Study(str(run.source.root), str(disk.STORE), run.folders.run, profile, recipe, notes["machine"]["precision"])
 
 
 # The plan
@@ -193,7 +193,7 @@ def run(study, units, scheduler=""):
     Raises:
         RuntimeError: another process is at this run's units.
     """
-    with utils.held(study.folders.results / "units"):
+    with disk.held(study.folders.results / "units"):
         _train_missing(study, units, scheduler)
     return arms_table(study, units)
 

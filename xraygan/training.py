@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from xraygan import backend
+from xraygan import backend, disk
 
 SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
@@ -76,7 +76,7 @@ class SavedState(keras.callbacks.Callback):
         self.set_model(model)  # `fit` does so too, but a finished training isn't fitted again
         if finished:
             if not self.history_file.exists():
-                shown = utils.display_path(self.history_file), utils.display_path(self.folder)
+                shown = disk.display_path(self.history_file), disk.display_path(self.folder)
                 raise FileNotFoundError(
                     f"{shown[0]} is gone, and {shown[1]} needs it to go on; delete that folder to train again."
                 )
@@ -128,7 +128,7 @@ def _everything(model):
 
 def save_variables(file, variables, epoch):
     """Write variables, in their order, and the epoch they are from."""
-    with utils.replacing(file) as draft, draft.open("wb") as opened:
+    with disk.replacing(file) as draft, draft.open("wb") as opened:
         np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables], epoch=epoch)
 
 
@@ -210,7 +210,7 @@ class ResumableTraining:
             ValueError: more epochs are done than are asked for.
             RuntimeError: another process is at this training.
         """
-        with utils.held(self.state.folder):
+        with disk.held(self.state.folder):
             self._fit(batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments)
         return pd.DataFrame(self.state.rows)
 
@@ -219,7 +219,7 @@ class ResumableTraining:
         finished = self.state.restore(self.model)
         if finished > num_epochs:
             raise ValueError(
-                f"{utils.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "
+                f"{disk.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "
                 "choose another name with RUN, or delete that folder to train again."
             )
         if finished < num_epochs and not self._stopped_early():
@@ -254,7 +254,7 @@ def _claim_folder(folder, parameters):
     path = folder / "parameters.json"
     parameters = json.loads(json.dumps(parameters))  # as they will be read back
     if not path.exists():
-        with utils.replacing(path) as draft:
+        with disk.replacing(path) as draft:
             draft.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -265,6 +265,6 @@ def _claim_folder(folder, parameters):
     ]
     if changed:
         raise ValueError(
-            f"{utils.display_path(folder)} was trained with {'; '.join(changed)}: "
+            f"{disk.display_path(folder)} was trained with {'; '.join(changed)}: "
             "choose another name with RUN, or delete that folder to train again."
         )
