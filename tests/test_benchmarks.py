@@ -73,4 +73,8 @@ def test_the_audits_pairs_are_counted_as_by_hand(phantom_images):
     assert len(true) == 4 and len(audit.across(true, here)) == 1
     found = audit.pairs(here, np.where(keys == 5, 5, np.arange(len(keys)))) | {("a", "b")}
     assert audit.score(found, true) == {"pairs_found": 2, "pairs_true": 4, "in_both": 1, "precision": 0.5, "recall": 0.25}
+    assert audit.lowest_correlation(set(), here) is None
+    first, second = sorted(true)[0]
+    by_hand = np.corrcoef(*(here.images[here.rows([file])[0]].ravel().astype(float) for file in (first, second)))[0, 1]
+    assert audit.lowest_correlation({(first, second)}, here) == pytest.approx(by_hand, abs=6e-4)
     assert len(audit.unseen_patients(here, keys)) == (here.parts == "test").sum() - 1
