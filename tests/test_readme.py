@@ -37,7 +37,7 @@ def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "REAL_FAKES", tmp_path / "shown.png")
     (folders.results / "gan").mkdir()
-    for file in ("record.json", "gan/history.csv", "gan/judgement.json"):
+    for file in ("record.json", "gan/history.csv", "gan/judgement.json", "gan/quality.csv"):
         (folders.results / file).write_bytes((published / file).read_bytes())
     (folders.images / "fakes.png").write_bytes(b"fakes")
     readme.publish_fakes(folders)
@@ -49,6 +49,7 @@ def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
     assert not readme.REAL_FAKES.exists()
     told = readme.generator(folders.results)
     assert "Copies: alarm" in told and "shown.png" not in told
+    assert "| random: noise |" in told
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 import utils
-from xraygan import disk, findings, record, statistics
+from xraygan import disk, fidelity, findings, record, statistics
 
 PUBLISHED = disk.ROOT / "results" / "published"
 FIGURES = disk.ROOT / "images" / "readme"
@@ -150,11 +150,14 @@ def generator(folder):
     """How good the fakes of the generator trained on real images are, and what they look like."""
     if not (folder / "gan" / "judgement.json").exists():
         return "The generator of the full 1000 epochs isn't published yet."
-    told = findings.of_gan(SimpleNamespace(results=folder))
+    quality = fidelity.readable(pd.read_csv(folder / "gan" / "quality.csv"))
+    quality.index = [f"{space}: {images}" for space, images in quality.index]
+    table = findings.markdown_table(quality, "features: images, against test images")
     if record.read_json(folder / "gan" / "judgement.json")["alarm"]:
-        return told + " None of its fakes is shown here: they may show patients."
-    picture = REAL_FAKES.relative_to(disk.ROOT).as_posix()
-    return f"![The first 32 fakes]({picture})\n\n*The first 32 fakes, none chosen.* {told}"
+        shown = "None of the fakes is shown here: they may show patients. "
+    else:
+        shown = f"![The first 32 fakes]({REAL_FAKES.relative_to(disk.ROOT).as_posix()})\n\n*The first 32 fakes, none chosen.* "
+    return f"{shown}{findings.of_gan(SimpleNamespace(results=folder))}\n\n{table}"
 
 
 def recipes(folder):
