@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pandas as pd
 
 import utils
-from xraygan import disk, fidelity, findings, record, statistics
+from xraygan import disk, findings, record, statistics
+from xraygan.fidelity import readable
 
 PUBLISHED = disk.ROOT / "results" / "published"
 FIGURES = disk.ROOT / "images" / "readme"
@@ -150,7 +151,7 @@ def generator(folder):
     """How good the fakes of the generator trained on real images are, and what they look like."""
     if not (folder / "gan" / "judgement.json").exists():
         return "The generator of the full 1000 epochs isn't published yet."
-    quality = fidelity.readable(pd.read_csv(folder / "gan" / "quality.csv"))
+    quality = readable(pd.read_csv(folder / "gan" / "quality.csv"))
     quality.index = [f"{space}: {images}" for space, images in quality.index]
     table = findings.markdown_table(quality, "features: images, against test images")
     if record.read_json(folder / "gan" / "judgement.json")["alarm"]:
