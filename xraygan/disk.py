@@ -53,6 +53,12 @@ def replacing(path):
             draft.unlink(missing_ok=True)
 
 
+def remove_drafts(folder):
+    """Delete what a killed process was writing in a folder that no other process writes to."""
+    for draft in Path(folder).glob(".draft-*"):
+        draft.unlink()
+
+
 @contextlib.contextmanager
 def held(folder):
     """Keep `folder` to this process while the block runs; the hold ends with the process, however it dies.

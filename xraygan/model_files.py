@@ -9,6 +9,7 @@ from xraygan import disk, record
 
 def save_model(model, folders, name):
     """Write `models/RUN/NAME.keras` in the native Keras format, whole or not at all, and its hash into the run's record."""
+    disk.remove_drafts(folders.models)
     path = folders.models / f"{name}.keras"
     with disk.replacing(path) as draft:
         model.save(draft)

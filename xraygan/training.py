@@ -86,9 +86,10 @@ class SavedState(keras.callbacks.Callback):
 
     def tidy(self):
         """Delete what a killed process left: half a state, or one that a newer has replaced."""
+        disk.remove_drafts(self.folder)
         states = self._states()
-        for file in [*self.folder.glob(".draft-*"), *(states[epoch] for epoch in sorted(states)[:-1])]:
-            file.unlink()
+        for epoch in sorted(states)[:-1]:
+            states[epoch].unlink()
 
     def load_best(self):
         """Give the model the weights of its best epoch."""
