@@ -49,7 +49,7 @@ def main():
             right[precision, arm], labels = study.answers_of(plan, [unit for unit in units if unit.arm == arm])
     rows = differences(right, labels, chosen["precision"])
     print(rows.round(4).to_string(index=False))
-    columns = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc", "seconds"]
+    columns = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc"]
     machine.publish(pd.concat(tables)[columns], "precision", chosen)
     utils.write_table(rows.round(6), machine.PUBLISHED / "precision_differences.csv")
 

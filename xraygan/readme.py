@@ -94,6 +94,7 @@ def passages():
         "generator": generator(baseline),
         "recipes": recipes(PUBLISHED / "recipes"),
         "speed": speed(PUBLISHED / "benchmarks"),
+        "precision": precision(PUBLISHED / "benchmarks"),
     }
 
 
@@ -216,6 +217,37 @@ def speed(folder):
         + findings.markdown_table(table, "update")
         + f"\n\nAn epoch of the classifier is {ratio:.2f} times as fast in {fast} as in float32. Reading 4,600 JPEG files of 1024 pixels a side "
         f"takes {of_part['reading, cold'].item():.1f} seconds the first time and {of_part['reading, cached'].item():.1f} after."
+    )
+
+
+def precision(folder):
+    """Whether float32 and this machine's fast precision come to the same, from the benchmark's table."""
+    rows = pd.read_csv(folder / "precision_differences.csv")
+    in_words = {
+        column: rows[column].map(lambda pair: " ".join(findings.in_words(word) for word in pair.split(", ")))
+        for column in ("first", "second")
+    }
+    shown = pd.DataFrame({"against": in_words["second"], "outcome": rows["outcome"]})
+    shown.insert(
+        1,
+        "points of balanced accuracy (95 % interval)",
+        [f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})" for row in rows.itertuples()],
+    )
+    shown.index = in_words["first"]
+    same_arm = rows[
+        [first.split(", ")[1] == second.split(", ")[1] for first, second in zip(rows["first"], rows["second"], strict=True)]
+    ]
+    unequal = len(same_arm) - (same_arm["outcome"] == statistics.EQUIVALENT).sum()
+    verdict = (
+        "In both arms the two precisions are equivalent."
+        if not unequal
+        else f"In {unequal} of {len(same_arm)} arms the two precisions aren't shown to be equivalent, so all trainings of a comparison keep to one."
+    )
+    return (
+        f"Does the fast precision change the outcome? {rows['seeds'].iloc[0]} seeds, each with its own GAN, of the quick size on the real images "
+        f"({rows['images'].iloc[0]} test images, two classes), differences of the second to the first, not adjusted for their number:\n\n"
+        + findings.markdown_table(shown, "arm")
+        + f"\n\n{verdict}"
     )
 
 
