@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -90,8 +91,8 @@ PARTS = {
     "reading, cached": lambda precision, count: read_images(True, count),
     "classifier epoch": train_classifier,
     "GAN epoch": train_gan,
-    "classifier epoch, not deterministic": lambda precision, count: train_classifier(precision, count, deterministic=False),
-    "GAN epoch, not deterministic": lambda precision, count: train_gan(precision, count, deterministic=False),
+    "classifier epoch, not deterministic": partial(train_classifier, deterministic=False),
+    "GAN epoch, not deterministic": partial(train_gan, deterministic=False),
 }
 
 

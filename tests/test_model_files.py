@@ -84,7 +84,7 @@ def named_elsewhere(file, elsewhere):
 
 @pytest.fixture
 def saved(folders):
-    """A run whose baseline and generator are saved; returns folders, and the bytes of the baseline."""
+    """The folders of a run whose baseline and generator are saved."""
     record.start_record(folders, classes=["NORMAL", "COVID19"])
     model_files.save_model(classifier.build_classifier(2, seed=5), folders, "before_gan")
     model_files.save_model(dcgan.build_generator("dcgan"), folders, "dcgan_generator")
@@ -100,7 +100,8 @@ def plant(folders, content, recorded):
 
 
 def hostile_files(folders, tmp_path):
-    """{what: bytes} of files that would run code or read elsewhere, and of some that are merely wrong."""
+    """Files as {what: bytes}: first those that can't be read as this model's weights, some of which would run code or read elsewhere;
+    then those whose weights are good, and whose description of the layers would run code."""
     whole, sign, elsewhere = folders.models / "before_gan.keras", tmp_path / "sign", tmp_path / "elsewhere.h5"
     with h5py.File(elsewhere, "w") as file:
         file["secret"] = np.ones((3, 3, 1, 32), np.float32)

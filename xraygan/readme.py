@@ -11,6 +11,7 @@ import pandas as pd
 
 import utils
 from xraygan import disk, findings, record, statistics
+from xraygan.arms import in_words
 from xraygan.fidelity import readable
 
 PUBLISHED = disk.ROOT / "results" / "published"
@@ -223,20 +224,18 @@ def speed(folder):
 def precision(folder):
     """Whether float32 and this machine's fast precision come to the same, from the benchmark's table."""
     rows = pd.read_csv(folder / "precision_differences.csv")
-    in_words = {
-        column: rows[column].map(lambda pair: " ".join(findings.in_words(word) for word in pair.split(", ")))
-        for column in ("first", "second")
-    }
-    shown = pd.DataFrame({"against": in_words["second"], "outcome": rows["outcome"]})
+    first, second = (
+        rows[column].map(lambda pair: " ".join(in_words(word) for word in pair.split(", "))) for column in ("first", "second")
+    )
+    shown = pd.DataFrame({"against": second, "outcome": rows["outcome"]})
     shown.insert(
         1,
         "points of balanced accuracy (95 % interval)",
         [f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})" for row in rows.itertuples()],
     )
-    shown.index = in_words["first"]
-    same_arm = rows[
-        [first.split(", ")[1] == second.split(", ")[1] for first, second in zip(rows["first"], rows["second"], strict=True)]
-    ]
+    shown.index = first
+    arm_of = {column: rows[column].str.split(", ").str[1] for column in ("first", "second")}
+    same_arm = rows[arm_of["first"] == arm_of["second"]]
     unequal = len(same_arm) - (same_arm["outcome"] == statistics.EQUIVALENT).sum()
     verdict = (
         "In both arms the two precisions are equivalent."

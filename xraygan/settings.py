@@ -73,15 +73,15 @@ def load_profile(name):
         if type(value) is not int or value < smallest:
             raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
     named_arms = values["arms"] if isinstance(values["arms"], list) else []
-    if "nothing" not in named_arms or not all(name in tuple(arms.ARMS) for name in named_arms) or _repeats(named_arms):
+    if (
+        "nothing" not in named_arms
+        or not all(name in tuple(arms.ARMS) for name in named_arms)
+        or len(set(named_arms)) < len(named_arms)
+    ):
         raise ValueError(
             f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, each at most once, 'nothing' among them."
         )
     return Profile(**values | {"arms": tuple(values["arms"])})
-
-
-def _repeats(names):
-    return len(set(names)) < len(names)
 
 
 def check_parameters(**parameters):
