@@ -132,7 +132,12 @@ def of_verdict(verdict):
 def _answer(primary, margin):
     """What the primary contrast says, in a sentence with its interval."""
     if primary["low"] is None:
-        return "One seed of each arm: no claim is made about the method."
+        seeds = f"{primary['seeds']} seed" + "s" * (primary["seeds"] > 1)
+        return (
+            f"No claim is made about the method: {seeds} of each arm, and it takes {statistics.FEWEST_SEEDS} or more to tell it from chance. "
+            f"Fakes against duplicates: {_with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
+            f"{primary['images']} test images."
+        )
     words = {
         statistics.BETTER: "Fakes helped more than duplicates did",
         statistics.WORSE: "Fakes helped less than duplicates did",

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 CONFIDENCE = 0.95
 MARGIN = 0.02  # of balanced accuracy: smaller differences are of no practical interest; set before any result was seen
+FEWEST_SEEDS = 3  # with two, the interval covers the truth in 86 of 100 simulated studies and not in 95: no claim is made
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 
 METRIC_NAMES = {
@@ -151,8 +152,8 @@ def balanced_difference(first, second, labels):
 
     Returns:
         dict: `difference`, `low`, `high`, `p_value` (of no difference), `p_equivalent` (of one beyond the margin),
-        `smallest_seen` (the difference that such a study finds with probability 0.8), `seeds`, `images`. With one seed all but
-        the difference and the counts are None: one training says nothing about a method.
+        `smallest_seen` (the difference that such a study finds with probability 0.8), `seeds`, `images`. With fewer than
+        `FEWEST_SEEDS` seeds all but the difference and the counts are None: so few trainings say nothing about a method.
 
     Raises:
         ValueError: the arms have other shapes, or a class has fewer than two images.
@@ -163,18 +164,17 @@ def balanced_difference(first, second, labels):
     classes, sizes = np.unique(labels, return_counts=True)
     if sizes.min() < 2:
         raise ValueError(f"class {classes[sizes.argmin()]} has one test image; an interval needs two of each class.")
-    changes, num_seeds = second - first, len(first)
-    of_seeds, of_images, of_rest = np.zeros(num_seeds), 0.0, 0.0
-    for name, size in zip(classes, sizes, strict=True):
-        here = changes[:, labels == name]
+    num_seeds, by_class = len(first), [(second - first)[:, labels == name] for name in classes]
+    of_seeds = np.mean([here.mean(axis=1) for here in by_class], axis=0)
+    found = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
+    if num_seeds < FEWEST_SEEDS:
+        return found | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
+    of_images = of_rest = 0.0
+    for here, size in zip(by_class, sizes, strict=True):
         by_seed, by_image = here.mean(axis=1), here.mean(axis=0)
-        of_seeds += by_seed / len(classes)
         of_images += max(by_image.var(ddof=1) / size, 1 / (size + 2) ** 2) / len(classes) ** 2
         rest = here - by_seed[:, None] - by_image + here.mean()
-        of_rest += (rest**2).sum() / (max(num_seeds - 1, 1) * (size - 1)) / (num_seeds * size) / len(classes) ** 2
-    found = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
-    if num_seeds == 1:
-        return found | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
+        of_rest += (rest**2).sum() / ((num_seeds - 1) * (size - 1)) / (num_seeds * size) / len(classes) ** 2
     return found | _interval(
         found["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, len(labels) - len(classes)
     )
