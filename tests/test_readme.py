@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import disk, findings, readme, record, statistics
+from xraygan import disk, findings, published, readme, record, statistics
 
 TEXT = (disk.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,12 +33,12 @@ def test_the_first_screen_has_the_finding_and_both_commands():
 
 
 def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
-    published = disk.ROOT / "results" / "published" / readme.PHANTOM_RUN
+    phantom = published.PUBLISHED / published.PHANTOM_RUN
     monkeypatch.setattr(disk, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "REAL_FAKES", tmp_path / "shown.png")
     (folders.results / "gan").mkdir()
     for file in ("record.json", "gan/history.csv", "gan/judgement.json", "gan/quality.csv"):
-        (folders.results / file).write_bytes((published / file).read_bytes())
+        (folders.results / file).write_bytes((phantom / file).read_bytes())
     (folders.images / "fakes.png").write_bytes(b"fakes")
     readme.publish_fakes(folders)
     assert readme.REAL_FAKES.read_bytes() == b"fakes"
@@ -53,17 +53,17 @@ def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("run", "is_phantom"), [(readme.STUDY_RUN, True), (readme.BASELINE_RUN, True), (readme.PHANTOM_RUN, False)]
+    ("run", "is_phantom"), [(published.STUDY_RUN, True), (published.BASELINE_RUN, True), (published.PHANTOM_RUN, False)]
 )
 def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is_phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     folders = utils.run_folders(run, tmp_path)
     record.write_json(folders.results / "record.json", {"is_phantom": is_phantom})
     with pytest.raises(ValueError, match=f"run {run} isn't of the images that its name says"):
-        readme.publish_numbers(folders, readme.NUMBERS)
+        published.publish(folders, published.NUMBERS)
     assert not (tmp_path / "published").exists()
     record.write_json(folders.results / "record.json", {"is_phantom": not is_phantom})
-    readme.publish_numbers(folders, readme.NUMBERS)
+    published.publish(folders, published.NUMBERS)
     assert (tmp_path / "published" / run / "record.json").exists()
 
 
@@ -72,6 +72,11 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
     rows = [("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7) for arm in ("nothing", "gan_and_classical") for seed in (0, 1)]
     columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
+    profile = {"arms": ["nothing", "gan_and_classical", "gan"], "num_seeds": 2}
+    record.write_json(tmp_path / "record.json", {"profile": profile, "also": ["PNEUMONIA"]})
+    under_way = findings.of_published(tmp_path)
+    assert "Of the 12 trainings of the comparison 4 are finished" in under_way
+    assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in under_way
     contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
     numbers = {"difference": -0.03, "low": -0.05, "high": -0.01, "smallest_seen": 0.04, "outcome": statistics.WORSE}
     verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
@@ -81,6 +86,26 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
     assert "- It's one split." in told
     assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in told
     assert readme.finding(tmp_path, None) == findings.of_verdict(verdict)
+
+
+def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    first, second = (utils.run_folders(published.STUDY_RUN, tmp_path / store) for store in ("first", "second"))
+    for file in ("a.json", "a.csv", "b.json", "b.csv"):
+        (first.results / "units" / "2-classes").mkdir(parents=True, exist_ok=True)
+        (first.results / "units" / "2-classes" / file).write_text(file)
+    published.publish(first, published.UNITS)
+    own = second.results / "units" / "2-classes" / "a.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("own")
+    assert published.restore_units(second) == 1
+    assert {file.name: file.read_text() for file in own.parent.iterdir()} == {
+        "a.json": "own",
+        "b.json": "b.json",
+        "b.csv": "b.csv",
+    }
+    assert published.restore_units(second) == 0
+    assert published.restore_units(utils.run_folders("another", tmp_path / "second")) == 0
 
 
 def test_every_test_that_the_table_of_faults_names_exists():

@@ -92,10 +92,24 @@ def of_comparison(folders):
     return _drawings(notes) + one_run + "\n\n" + of_verdict(record.read_json(folders.results / "verdict.json"))
 
 
+def of_progress(folder):
+    """How far the published study is that has no verdict yet, as Markdown."""
+    if not (folder / "arms.csv").exists():
+        return "**No comparison on real images is published yet.**"
+    notes, finished = record.read_json(folder / "record.json"), len(pd.read_csv(folder / "arms.csv"))
+    planned = len(notes["profile"]["arms"]) * notes["profile"]["num_seeds"] * (2 if notes["also"] else 1)
+    return (
+        f"**No answer on real images yet.** Of the {planned} trainings of the comparison {finished} are finished and published; "
+        "the verdict waits for all of them, since looking earlier and stopping when it pleases is a way to fool oneself."
+    )
+
+
 def of_published(folder):
-    """The published study's verdict and the mean of each arm, as Markdown; a sentence where none is published."""
-    if not (folder / "verdict.json").exists():
-        return "No comparison on real images is published yet."
+    """The published study's verdict, or how far it is, and the mean of each arm, as Markdown."""
+    if not (folder / "arms.csv").exists():
+        return of_progress(folder)
+    verdict = folder / "verdict.json"
+    told = of_verdict(record.read_json(verdict)) if verdict.exists() else of_progress(folder)
     rows = []
     for (setting, arm), trainings in pd.read_csv(folder / "arms.csv").groupby(["setting", "arm"], sort=False):
         score = trainings["balanced_accuracy"]
@@ -104,7 +118,7 @@ def of_published(folder):
         rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity])
     columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean"]
     table = pd.DataFrame(rows, columns=columns).set_index("setting")
-    return of_verdict(record.read_json(folder / "verdict.json")) + "\n\n" + markdown_table(table, "setting")
+    return told + "\n\n" + markdown_table(table, "setting")
 
 
 def markdown_table(table, first_column):

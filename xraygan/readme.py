@@ -10,57 +10,25 @@ from types import SimpleNamespace
 import pandas as pd
 
 import utils
-from xraygan import disk, findings, record, statistics
+from xraygan import disk, findings, published, record, statistics
 from xraygan.arms import in_words
 from xraygan.fidelity import readable
+from xraygan.published import BASELINE_RUN, PHANTOM_RUN, PUBLISHED, STUDY_RUN
 
-PUBLISHED = disk.ROOT / "results" / "published"
 FIGURES = disk.ROOT / "images" / "readme"
-PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
 REAL_FAKES = FIGURES / "chest_xray_fakes.png"
-NUMBERS = (
-    "record.json",
-    "before_after.csv",
-    "mcnemar.json",
-    "shortcuts.csv",
-    "arms.csv",
-    "verdict.json",
-    "share_found.csv",
-    "leaks.csv",
-    "sweep_*.csv",
-    "*_gan/metrics.json",
-    "*_gan/history.csv",
-    "*_gan/predictions.csv",
-    "gan/*.csv",
-    "gan/judgement.json",
-)
-UNITS = ("split.csv", "units/*/*")  # of the real study: each finished training, so that none is ever lost
 
 
 def main():
     for run in (PHANTOM_RUN, BASELINE_RUN):
-        publish_numbers(utils.run_folders(run, disk.ROOT), NUMBERS)
-    publish_numbers(utils.run_folders(STUDY_RUN, disk.ROOT), (*NUMBERS, *UNITS))
+        published.publish(utils.run_folders(run, disk.ROOT), published.NUMBERS)
+    published.publish(utils.run_folders(STUDY_RUN, disk.ROOT), (*published.NUMBERS, *published.UNITS))
     publish_figures(utils.run_folders(PHANTOM_RUN, disk.ROOT))
     publish_fakes(utils.run_folders(BASELINE_RUN, disk.ROOT))
     path = disk.ROOT / "README.md"
     text = fill(path.read_text(encoding="utf-8"), passages())
     with disk.replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-
-
-def publish_numbers(folders, patterns):
-    """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is.
-
-    Raises:
-        ValueError: drawings under the name of a study of real images, or real images under the phantom's.
-    """
-    if (folders.results / "record.json").exists() and record.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
-        raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
-    for source in (path for pattern in patterns for path in folders.results.glob(pattern)):
-        target = PUBLISHED / folders.run / source.relative_to(folders.results)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
 
 
 def publish_figures(folders):
@@ -100,11 +68,12 @@ def passages():
 
 
 def finding(study, phantom):
-    """The first sentence: the published real study's verdict; until there is one, the phantom's single run, marked as such."""
+    """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
         return findings.of_verdict(record.read_json(study / "verdict.json"))
     return (
-        "**No comparison on real images is published yet. On the phantom (drawings, evidence of nothing in medicine):** "
+        findings.of_progress(study)
+        + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
         + findings.one_run_sentence(record.read_json(phantom / "mcnemar.json"))
     )
 
