@@ -38,6 +38,7 @@ test-slow: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(RUN_IN) -m benchmarks.steps
 	@$(RUN_IN) -m benchmarks.pipeline
+	@$(RUN_IN) -m benchmarks.determinism
 
 lint: $(VENV)/installed
 	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check .

@@ -102,6 +102,14 @@ def run_part(part, precision, count):
     print(json.dumps({"seconds": seconds, "peak_memory_gb": backend.peak_memory_gb()}))
 
 
+def measure(part, precision, count, folder=""):
+    """One part in a process of its own, as a dict; `folder` holds what it reads."""
+    command = [sys.executable, "-m", "benchmarks.pipeline", part, precision, str(count)]
+    environment = os.environ | {"BENCH_FOLDER": str(folder)}
+    done = subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main():
     if len(sys.argv) == 4:
         run_part(sys.argv[1], sys.argv[2], int(sys.argv[3]))
@@ -114,16 +122,12 @@ def main():
         for precision in dict.fromkeys(["float32", fast])
         for count in (FEW, MANY)
     ]
-    trainings += [(f"{part}, not deterministic", fast, FEW) for part in ("classifier epoch", "GAN epoch")]
     reading = [(f"reading, {how}", "", count) for how in ("cold", "cached") for count in (FEW, MANY)]
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     write_jpegs(folder / "jpeg", MANY)
     rows = []
     for part, precision, count in utils.progress([*reading, *trainings], desc="parts"):
-        command = [sys.executable, "-m", "benchmarks.pipeline", part, precision, str(count)]
-        environment = os.environ | {"BENCH_FOLDER": str(folder)}
-        done = subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, check=True)
-        measured = json.loads(done.stdout.splitlines()[-1])
+        measured = measure(part, precision, count, folder)
         row = {"part": part, "precision": precision, "images": count} | measured
         rows.append(row | {"images_a_second": count / measured["seconds"]})
     shutil.rmtree(folder)

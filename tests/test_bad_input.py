@@ -372,7 +372,8 @@ PROFILES = {
     "epochs in words": (PROFILE.replace("gan_epochs: 40", "gan_epochs: many"), "gan_epochs in profile .* is 'many'"),
     "yes for a number": (PROFILE.replace("num_fakes: 200", "num_fakes: yes"), "num_fakes in profile .* is True"),
     "an unknown arm": (PROFILE.replace("[nothing,", "[nothing, magic,"), "arms in profile .* must be a list of"),
-    "no arm nothing": (PROFILE.replace("[nothing,", "["), "'nothing' among them"),
+    "no arm nothing": (PROFILE.replace("[nothing,", "["), "with nothing, oversampling and gan among them"),
+    "no arm to compare with": (PROFILE.replace(" oversampling,", ""), "with nothing, oversampling and gan among them"),
     "an arm twice": (PROFILE.replace("[nothing,", "[nothing, nothing,"), "each at most once"),
     "arms in a list of lists": (PROFILE.replace("[nothing,", "[nothing, [gan],"), "arms in profile .* must be a list of"),
     "arms as text": (

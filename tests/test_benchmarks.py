@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from benchmarks import audit, machine, recipes, steps
+from benchmarks import audit, determinism, machine, recipes, steps
 from xraygan import dcgan
 
 
@@ -30,6 +30,14 @@ def test_the_ratio_is_taken_within_a_round():
     table = steps.summary(pd.DataFrame(rounds)).set_index("organisation")
     assert table["times_keras_io_float32"].to_dict() == {"ours": 2, "keras.io": 1}
     assert table["images_a_second"].to_dict() == {"ours": 40, "keras.io": 20}
+
+
+def test_what_determinism_costs_is_taken_within_a_round():
+    seconds = [("GAN epoch", turn, 1.1 * slow, slow) for turn, slow in enumerate((1, 5, 2))]
+    table = determinism.summary(pd.DataFrame(seconds, columns=["part", "round", "deterministic", "not_deterministic"]))
+    assert table.to_dict("records") == [
+        {"part": "GAN epoch", "deterministic": 2.2, "not_deterministic": 2, "ratio": 1.1},
+    ]
 
 
 def test_the_peak_is_a_plausible_number():

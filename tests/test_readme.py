@@ -80,10 +80,12 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
     contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
     numbers = {"difference": -0.03, "low": -0.05, "high": -0.01, "smallest_seen": 0.04, "outcome": statistics.WORSE}
     verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
+    verdict["without_twins"] = [contrast | numbers | {"images": 420, "difference": -0.031}]
     record.write_json(tmp_path / "verdict.json", verdict)
     told = findings.of_published(tmp_path)
     assert "**Fakes helped less than duplicates did: -3.0 points (95 % interval -5.0 to -1.0)" in told
     assert "- It's one split." in told
+    assert "- On the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
     assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in told
     assert readme.finding(tmp_path, None) == findings.of_verdict(verdict)
 

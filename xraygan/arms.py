@@ -14,6 +14,7 @@ ARMS = {
     "gan_and_classical": "half fakes, half classical",
     "classical_without_flip": "as classical, but no flip: a flipped chest has its heart on the wrong side",
 }
+PRIMARY = ("oversampling", "gan")  # the contrast named before any result: the second against the first
 FAKES_INSTEAD = "gan_without_real"  # not compared, since nobody would choose it: what a classifier learns from fakes alone
 MAX_SHIFT = 0.1  # of the image's side, in each direction
 MAX_ROTATION = 10 / 360  # of a full turn: patients lie that crooked, not more

@@ -134,6 +134,12 @@ def of_verdict(verdict):
     primary = next(row for row in verdict["contrasts"] if row["primary"])
     lines = [f"**{_answer(primary, verdict['margin'])}**"]
     lines += [f"- {warning}" for warning in verdict["warnings"]]
+    for row in verdict["without_twins"]:
+        if row["primary"] and row["images"] < primary["images"]:
+            lines.append(
+                f"- On the {row['images']} test images that have no twin in the train folder, nor another image of their patient where patients "
+                f"are known, {row['setting'].replace('-', ' ')}: {_with_interval(row)}."
+            )
     decided = [row for row in verdict["contrasts"] if not row["primary"] and row["outcome"] != statistics.INCONCLUSIVE]
     others = len(verdict["contrasts"]) - 1
     lines.append(

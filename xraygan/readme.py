@@ -181,12 +181,15 @@ def speed(folder):
     of_part = parts[parts["images"] == 4600].set_index("part")["seconds"]
     epochs = parts[(parts["part"] == "classifier epoch") & (parts["images"] == 4600)].set_index("precision")["seconds"]
     ratio = epochs["float32"] / epochs[fast]
+    costs = pd.read_csv(folder / "determinism.csv").set_index("part")["ratio"] - 1
     return (
         f"Measured with `make bench` on {machine['cores']} cores ({machine['device']}), batch {batch_size}, median of several rounds "
         "in one run. The same two networks, one update organised in three ways:\n\n"
         + findings.markdown_table(table, "update")
         + f"\n\nAn epoch of the classifier is {ratio:.2f} times as fast in {fast} as in float32. Reading 4,600 JPEG files of 1024 pixels a side "
-        f"takes {of_part['reading, cold'].item():.1f} seconds the first time and {of_part['reading, cached'].item():.1f} after."
+        f"takes {of_part['reading, cold'].item():.1f} seconds the first time and {of_part['reading, cached'].item():.1f} after. "
+        f"That the same seed gives the same numbers costs {costs['classifier epoch']:+.0%} of the classifier's time and "
+        f"{costs['GAN epoch']:+.0%} of the GAN's (`python -m benchmarks.determinism`)."
     )
 
 

@@ -74,12 +74,12 @@ def load_profile(name):
             raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
     named_arms = values["arms"] if isinstance(values["arms"], list) else []
     if (
-        "nothing" not in named_arms
+        not {*arms.PRIMARY, "nothing"} <= {name for name in named_arms if isinstance(name, str)}
         or not all(name in tuple(arms.ARMS) for name in named_arms)
         or len(set(named_arms)) < len(named_arms)
     ):
         raise ValueError(
-            f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, each at most once, 'nothing' among them."
+            f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, each at most once, with nothing, {' and '.join(arms.PRIMARY)} among them."
         )
     return Profile(**values | {"arms": tuple(values["arms"])})
 

@@ -10,6 +10,8 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics as sk
 
+from xraygan.arms import PRIMARY
+
 CONFIDENCE = 0.95
 MARGIN = 0.02  # of balanced accuracy: smaller differences are of no practical interest; set before any result was seen
 FEWEST_SEEDS = 3  # with two, the interval covers the truth in 86 of 100 simulated studies and not in 95: no claim is made
@@ -227,10 +229,9 @@ def outcome(difference, p_value, p_equivalent):
 
 def contrasts(arm_names):
     """The pairs (first, second) that are compared, the primary one foremost: the GAN against every remedy, every remedy against nothing."""
-    primary = [("oversampling", "gan")]
     others = [(name, "gan") for name in arm_names if name not in ("gan", "oversampling")]
     others += [("nothing", name) for name in arm_names if name not in ("nothing", "gan")]
-    return [pair for pair in primary + others if set(pair) <= set(arm_names)]
+    return [pair for pair in [PRIMARY, *others] if set(pair) <= set(arm_names)]
 
 
 def verdict(right, labels):
@@ -250,8 +251,8 @@ def verdict(right, labels):
         for first, second in contrasts(list(arms)):
             row = {"setting": setting, "first": first, "second": second}
             rows.append(row | balanced_difference(arms[first], arms[second], labels[setting]))
-    last = next(reversed(right))
-    primary = [(row["setting"], row["first"], row["second"]) == (last, "oversampling", "gan") for row in rows]
+    last = next(reversed(right), None)
+    primary = [(row["setting"], row["first"], row["second"]) == (last, *PRIMARY) for row in rows]
     adjusted = {}
     for key in ("p_value", "p_equivalent"):
         others = iter(holm([row[key] for row, is_primary in zip(rows, primary, strict=True) if not is_primary]))

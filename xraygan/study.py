@@ -338,6 +338,14 @@ def ensure_fakes(study, unit):
     fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
 
 
+def fakes_of(study, unit, scheduler=""):
+    """The fakes that a unit adds, `uint8 (N, 128, 128, 1)`; its GAN is trained first where only its results were taken over."""
+    folder = gan_folders(study, unit.setting, unit.seed).generated
+    if not (folder / "manifest.csv").exists():
+        _in_parallel(study, [(ensure_fakes, unit)], "GAN", scheduler)
+    return fakes.read_fakes(folder, unit.setting.minority)[0]
+
+
 # Classifiers
 
 
@@ -480,7 +488,7 @@ def compare(study, units, test_files=None):
         test_files: the test images to judge by; None takes all.
 
     Returns:
-        the verdict, a DataFrame.
+        the verdict, a DataFrame; a setting is left out if `test_files` holds fewer than two images of one of its classes.
     """
     right, labels = {}, {}
     for setting in sorted({unit.setting for unit in units}, key=lambda setting: len(setting.classes)):
@@ -491,4 +499,9 @@ def compare(study, units, test_files=None):
             finished = [unit for unit in here if unit.arm == arm and is_finished(study, unit)]
             if len(finished) == len(seeds):
                 right[setting.name][arm], labels[setting.name] = answers_of(study, finished, test_files)
+        if (
+            test_files is not None
+            and pd.Series(labels[setting.name]).value_counts().reindex(setting.classes, fill_value=0).min() < 2
+        ):
+            del right[setting.name]
     return statistics.verdict(right, labels)
