@@ -32,6 +32,7 @@ PARAMETERS = {  # what each notebook takes; the rest it reads from the run's rec
     "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
 }
 NOTEBOOKS = tuple(PARAMETERS)
+LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts them at its edge
 
 
 def main():
@@ -126,6 +127,7 @@ def execute(name, parameters, folder, source):
         )
     executed = nbformat.read(output, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})
+    page = page.replace("</head>", f"<style>{LONG_LINES_WRAP}</style></head>", 1)
     with disk.replacing(output.with_suffix(".html")) as draft:
         draft.write_text(page, encoding="utf-8")
     return executed

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,22 @@ def test_the_effect_of_leaks_is_the_mean_over_seeds(whole):
     scores = table[(table["arm"] == "nothing") & (table["setting"] == SCARCE.name)]["balanced_accuracy"]
     assert effect["test_images"].tolist() == ["all", "without a twin"]
     assert effect["balanced_accuracy"].iloc[0] == pytest.approx(scores.mean())
+
+
+def test_a_setting_is_left_out_where_too_few_of_its_images_are_judged(whole):
+    tiny, units, _ = whole
+    table = study.predictions_of(tiny, next(unit for unit in units if unit.setting == THREE))
+    minority = table.loc[table["label"] == "COVID19", "file"]
+    assert set(study.compare(tiny, units)["setting"]) == {THREE.name, SCARCE.name}
+    assert set(study.compare(tiny, units, set(table["file"]) - set(minority[1:]))["setting"]) == {SCARCE.name}
+
+
+def test_fakes_that_were_not_taken_over_are_drawn_again(whole):
+    tiny, _, _ = whole
+    unit = study.Unit(SCARCE, "gan", 0, 24)
+    before = study.fakes_of(tiny, unit)
+    shutil.rmtree(study.gan_folders(tiny, SCARCE, 0).generated)
+    assert np.array_equal(study.fakes_of(tiny, unit), before)
 
 
 def fingerprints(tiny, units):

@@ -110,6 +110,11 @@ def of_published(folder):
         return of_progress(folder)
     verdict = folder / "verdict.json"
     told = of_verdict(record.read_json(verdict)) if verdict.exists() else of_progress(folder)
+    return f"{told}\n\n{means_of_arms(folder)}"
+
+
+def means_of_arms(folder):
+    """The mean of each arm of the published study, as a Markdown table."""
     rows = []
     for (setting, arm), trainings in pd.read_csv(folder / "arms.csv").groupby(["setting", "arm"], sort=False):
         score = trainings["balanced_accuracy"]
@@ -118,7 +123,7 @@ def of_published(folder):
         rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity])
     columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean"]
     table = pd.DataFrame(rows, columns=columns).set_index("setting")
-    return told + "\n\n" + markdown_table(table, "setting")
+    return markdown_table(table, "setting")
 
 
 def markdown_table(table, first_column):

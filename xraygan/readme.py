@@ -58,6 +58,7 @@ def passages():
         "table": findings.markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv")), "metric"),
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
+        "study": study_on_real_images(PUBLISHED / STUDY_RUN),
         "baseline": baseline_on_real_images(baseline),
         "audit": audit_on_real_images(PUBLISHED / "benchmarks"),
         "generator": generator(baseline),
@@ -87,6 +88,18 @@ def hardware(folder):
     return (
         f"Measured for this run on {machine['cores']} cores ({machine['device']}, {machine['precision']}): "
         f"{seconds / 60:.1f} minutes of training, at most {memory:.1f} GB of memory."
+    )
+
+
+def study_on_real_images(folder):
+    """The arms of the published study and how to go on with it or repeat it."""
+    if not (folder / "arms.csv").exists():
+        return "No training of the comparison on real images is published yet."
+    return (
+        f"{findings.means_of_arms(folder)}\n\n"
+        f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
+        f"`make study DATA=… PROFILE=study ALSO=PNEUMONIA SWEEPS=1 RUN={folder.name}` on the same images takes them over and goes on; "
+        "with another `RUN` it repeats the study from nothing."
     )
 
 
