@@ -180,7 +180,7 @@ def is_finished(study, unit):
 
 
 def run(study, units, scheduler=""):
-    """Train what isn't trained yet, GANs first.
+    """Train what isn't trained yet.
 
     Args:
         study: `Study`.
@@ -199,31 +199,43 @@ def run(study, units, scheduler=""):
 
 
 def _train_missing(study, units, scheduler):
+    """In rounds of as many seeds as there are workers, so that a study that is cut off has finished seeds rather than GANs of all."""
     missing = [unit for unit in units if not is_finished(study, unit)]
+    if not missing:
+        return
+    seeds = sorted({unit.seed for unit in missing})
+    at_once = len(seeds) if scheduler else _num_local_jobs(study.threads)
+    rounds = [seeds[start : start + at_once] for start in range(0, len(seeds), at_once)]
+    steps = [step for some in rounds for step in _steps([unit for unit in missing if unit.seed in some])]
+    with utils.progress(total=sum(map(len, steps)), desc="the comparison", unit="training") as bar:
+        for jobs in steps:
+            _in_parallel(study, jobs, bar, scheduler)
+
+
+def _steps(units):
+    """Two lists of (function, unit): GANs, with arms without fakes to fill the cores that the last GANs leave idle; then the other arms."""
     gans = {}
-    for unit in missing:
+    for unit in units:
         if arms.needs_fakes(unit.arm):
             key = replace(unit.setting, classes=()), unit.seed  # settings that share the minority's images share its GANs
             gans[key] = max(unit, gans.get(key, unit), key=lambda unit: unit.num_extra)
-    # Arms without fakes fill the cores that the last GANs leave idle.
-    free = [unit for unit in missing if not arms.needs_fakes(unit.arm)]
-    first = [(ensure_fakes, unit) for unit in gans.values()] + [(train_unit, unit) for unit in free]
-    _in_parallel(study, first, "GANs, and arms without fakes", scheduler)
-    then = [(train_unit, unit) for unit in missing if unit not in free]
-    _in_parallel(study, then, "arms with fakes", scheduler)
+    free, others = ([unit for unit in units if arms.needs_fakes(unit.arm) == needed] for needed in (False, True))
+    return [
+        [(ensure_fakes, unit) for unit in gans.values()] + [(train_unit, unit) for unit in free],
+        [(train_unit, unit) for unit in others],
+    ]
 
 
-def _in_parallel(study, jobs, description, scheduler):
-    """Run (function, unit) pairs, in any order, with a bar."""
+def _in_parallel(study, jobs, bar, scheduler):
+    """Run (function, unit) pairs, in any order; each moves the bar on by one."""
     if not jobs:
         return
     calls = [joblib.delayed(_in_worker)(function, study, unit) for function, unit in jobs]
     with _workers(study, scheduler) as num_jobs, warnings.catch_warnings():
         # TensorFlow's caches look like a leak to joblib, which then starts a fresh process: nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        results = joblib.Parallel(num_jobs, return_as="generator_unordered")(calls)
-        for _ in utils.progress(results, total=len(calls), desc=description, unit="unit"):
-            pass
+        for _ in joblib.Parallel(num_jobs, return_as="generator_unordered")(calls):
+            bar.update()
 
 
 class _workers:
@@ -342,7 +354,8 @@ def fakes_of(study, unit, scheduler=""):
     """The fakes that a unit adds, `uint8 (N, 128, 128, 1)`; its GAN is trained first where only its results were taken over."""
     folder = gan_folders(study, unit.setting, unit.seed).generated
     if not (folder / "manifest.csv").exists():
-        _in_parallel(study, [(ensure_fakes, unit)], "GAN", scheduler)
+        with utils.progress(total=1, desc="a GAN again", unit="training") as bar:
+            _in_parallel(study, [(ensure_fakes, unit)], bar, scheduler)
     return fakes.read_fakes(folder, unit.setting.minority)[0]
 
 
