@@ -57,6 +57,16 @@ THREE = study.Setting(("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
 SCARCE = study.Setting(("NORMAL", "PNEUMONIA"), "PNEUMONIA", num_real=12)
 
 
+def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():
+    units = study.plan(TWO, ["nothing", "gan"], [1, 2], 24) + study.plan(THREE, ["gan_and_classical"], [1], 40)
+    units += study.plan(SCARCE, ["gan"], [1], 24)
+    first, then = study._steps(units)
+    gans = [(unit.setting.minority, unit.seed, unit.num_extra) for function, unit in first if function is study.ensure_fakes]
+    assert gans == [("COVID19", 1, 40), ("COVID19", 2, 24), ("PNEUMONIA", 1, 24)]
+    assert [unit.arm for function, unit in first if function is study.train_unit] == ["nothing", "nothing"]
+    assert [unit.arm for _, unit in then] == ["gan", "gan", "gan_and_classical", "gan"]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, phantom_folder):
     """A study of all arms in three classes with one seed, and of two arms in the thinned setting with two."""
