@@ -140,7 +140,9 @@ def test_every_file_of_the_comparison_is_there(finished):
     verdict = json.loads((results / "verdict.json").read_text())
     primary = [row for row in verdict["contrasts"] if row["primary"]]
     assert [(row["first"], row["second"], row["setting"]) for row in primary] == [("oversampling", "gan", "3-classes")]
-    assert primary[0]["low"] <= primary[0]["difference"] <= primary[0]["high"]
+    assert abs(primary[0]["difference"]) <= 1 and primary[0]["seeds"] == 2
+    assert primary[0]["low"] is None and primary[0]["outcome"] == "inconclusive", "two seeds make no claim"
+    assert [row["images"] for row in verdict["without_twins"] if row["primary"]] == [primary[0]["images"]], "it has no twins"
     assert "drawings" in verdict["warnings"][0]
     share_found = pd.read_csv(results / "share_found.csv", index_col="model")
     assert share_found.index.tolist() == ["before", "after"] and share_found.shape == (2, 3)
