@@ -283,8 +283,7 @@ def arms_by_seed(table, title):
 def contrasts(verdict, margin, title):
     """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `statistics.verdict`."""
     shown = verdict.iloc[::-1].reset_index(drop=True)
-    if shown["low"].isna().all():
-        title += "\nno intervals: too few seeds"
+    title += " (too few seeds for intervals)" if shown["low"].isna().all() else ", with 95 % intervals"
     figure, axis = plt.subplots(figsize=(WIDE, 0.32 * len(shown) + 1.4))
     axis.axvspan(-100 * margin, 100 * margin, color="grey", alpha=0.15, linewidth=0)
     axis.axvline(0, color="grey", linewidth=0.8)
