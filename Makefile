@@ -2,7 +2,7 @@
 #              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…)
 # make data    download the Kaggle set          make test    everything that is promised, checked
 # make bench   speed against references, in tables  make lint   style of code and notebooks
-# make test-slow  what takes too long for every day: many kills, other Pythons (half an hour)
+# make test-slow  what takes too long for every day: many kills, other Pythons (up to an hour)
 # make lock    pin requirements.txt and all below it again
 
 PYTHON ?= python3
