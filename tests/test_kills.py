@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,22 @@ def progress_of(store):
     return f"states {states}, {len(list(store.rglob('fake_*.png')))} fakes, half-written: {drafts}"
 
 
+def kill_while_drawing(store):
+    """Start the trainings and kill them as soon as the first fake is there; returns how many there are then, not all."""
+    generated = store / "data" / "generated" / "killed"
+    for _ in range(20):  # a busy machine may see the first fake too late, when all are there
+        process = start(store)
+        while process.poll() is None and not (generated / "COVID19" / "fake_0000.png").exists():
+            time.sleep(0.0005)
+        process.kill()
+        process.communicate()
+        drawn = len(list(generated.rglob("fake_*.png")))
+        if 0 < drawn < 80:
+            return drawn
+        shutil.rmtree(generated)
+    pytest.fail("every kill came too late")
+
+
 @pytest.mark.parametrize("num_kills", [3, pytest.param(24, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_ends_as_undisturbed(tmp_path, num_kills):
     process = start(tmp_path / "whole")
@@ -98,6 +115,9 @@ def test_killed_at_random_moments_ends_as_undisturbed(tmp_path, num_kills):
         assert outcome(start(store), store) == whole, f"attempt {attempt}"
         assert not list((store / "models").rglob(".draft-*"))
     print(f"{kills} kills in {attempt} trainings, {half_written} of them while a file was being written: all as undisturbed")
+    store = tmp_path / "killed-drawing"
+    drawn = kill_while_drawing(store)
+    assert outcome(start(store), store) == whole, f"killed when {drawn} fakes were written"
 
 
 @pytest.mark.slow

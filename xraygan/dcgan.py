@@ -13,7 +13,7 @@ from keras import layers, ops
 from tqdm import tqdm
 
 import utils
-from xraygan import backend, fakes, model_files, training
+from xraygan import backend, disk, fakes, model_files, training
 from xraygan.diffaugment import augment
 
 GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
@@ -243,6 +243,9 @@ class SampleGrids(keras.callbacks.Callback):
     def __init__(self, folder, noise, every):
         super().__init__()
         self.folder, self.noise, self.every = folder, noise, every
+
+    def on_train_begin(self, logs=None):
+        disk.remove_drafts(self.folder)
 
     def on_epoch_end(self, epoch, logs=None):
         if _is_sampled(epoch, self.every, self.params["epochs"]):

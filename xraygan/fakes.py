@@ -49,6 +49,8 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     if path.exists() and _read_manifest(path).equals(manifest) and all((folder / file).exists() for file in files):
         return manifest
     path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
+    for place in (folder, folder / class_name):
+        disk.remove_drafts(place)
     for old in (folder / class_name).glob("fake_*.png"):
         old.unlink()
     latent_dim = generator.input_shape[-1]

@@ -86,7 +86,8 @@ class SavedState(keras.callbacks.Callback):
 
     def tidy(self):
         """Delete what a killed process left: half a state, or one that a newer has replaced."""
-        disk.remove_drafts(self.folder)
+        for folder in (self.folder, self.history_file.parent):
+            disk.remove_drafts(folder)
         states = self._states()
         for epoch in sorted(states)[:-1]:
             states[epoch].unlink()
