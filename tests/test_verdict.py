@@ -81,6 +81,13 @@ def test_three_seeds_are_enough_for_a_claim(regime, rng):
     assert np.mean(words == "better") <= 0.05 and np.mean(words == "worse") <= 0.05
 
 
+def test_two_seeds_would_not_hold_their_coverage(rng, monkeypatch):
+    """Why they make no claim: were they allowed to, their interval would miss the truth three times as often as it says."""
+    monkeypatch.setattr(statistics, "FEWEST_SEEDS", 2)
+    found, _ = outcomes(*simulate(rng, "seeds", (0.85, 0.85), seeds=2))
+    assert 0.84 <= np.mean([row["low"] <= 0 <= row["high"] for row in found]) <= 0.88
+
+
 @pytest.mark.parametrize("seeds", range(1, statistics.FEWEST_SEEDS))
 def test_too_few_seeds_make_no_claim(seeds, rng):
     first, second = simulate(rng, "images", (0.6, 0.95), num_studies=1, seeds=seeds)

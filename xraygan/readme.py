@@ -93,8 +93,6 @@ def hardware(folder):
 
 def study_on_real_images(folder):
     """The arms of the published study and how to go on with it or repeat it."""
-    if not (folder / "arms.csv").exists():
-        return "No training of the comparison on real images is published yet."
     return (
         f"{findings.means_of_arms(folder)}\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
@@ -201,8 +199,8 @@ def speed(folder):
         + findings.markdown_table(table, "update")
         + f"\n\nAn epoch of the classifier is {ratio:.2f} times as fast in {fast} as in float32. Reading 4,600 JPEG files of 1024 pixels a side "
         f"takes {of_part['reading, cold'].item():.1f} seconds the first time and {of_part['reading, cached'].item():.1f} after. "
-        f"That the same seed gives the same numbers costs {costs['classifier epoch']:+.0%} of the classifier's time and "
-        f"{costs['GAN epoch']:+.0%} of the GAN's (`python -m benchmarks.determinism`)."
+        f"That the same seed gives the same numbers costs {costs['classifier epoch']:.1%} of the classifier's time and "
+        f"{costs['GAN epoch']:.1%} of the GAN's (`python -m benchmarks.determinism`)."
     )
 
 
