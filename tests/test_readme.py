@@ -4,9 +4,10 @@ import re
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import utils
-from xraygan import disk, findings, published, readme, record, statistics
+from xraygan import arms, disk, findings, published, readme, record, statistics
 
 TEXT = (disk.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -67,7 +68,7 @@ def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is
     assert (tmp_path / "published" / run / "record.json").exists()
 
 
-def test_a_published_study_is_told_from_its_files(tmp_path):
+def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     assert "No comparison on real images" in findings.of_published(tmp_path)
     rows = [("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7) for arm in ("nothing", "gan_and_classical") for seed in (0, 1)]
     columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity"]
@@ -87,7 +88,53 @@ def test_a_published_study_is_told_from_its_files(tmp_path):
     assert "- It's one split." in told
     assert "- On the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
     assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 |" in told
-    assert readme.finding(tmp_path, None) == findings.of_verdict(verdict)
+    monkeypatch.setattr(readme, "REAL_VERDICT", disk.ROOT / "verdict.png")
+    assert readme.finding(tmp_path, None) == (
+        f"On real radiographs: {findings.of_verdict(verdict)}\n\n![Differences between arms, with intervals](verdict.png)"
+    )
+
+
+def test_the_published_study_is_drawn_from_its_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path / "verdict.png")
+    readme.draw_verdict(tmp_path)
+    assert not readme.REAL_VERDICT.exists()
+    contents = record.read_json(published.PUBLISHED / published.PHANTOM_RUN / "verdict.json")
+    record.write_json(tmp_path / "verdict.json", contents)
+    readme.draw_verdict(tmp_path)
+    with Image.open(readme.REAL_VERDICT) as picture:
+        assert picture.size[0] > 600
+
+
+def test_what_the_published_study_found_besides_is_told(tmp_path):
+    columns = ["setting", "arm", "seed", "extra_images", "real_minority", "balanced_accuracy", "sensitivity"]
+    fakes_swept = [("3-classes", "gan", seed, extra, 363, 0.9 + extra / 1e5, 0.9) for extra in (500, 100) for seed in (0, 1)]
+    fakes_swept += [("3-classes", "nothing", seed, 0, 363, 0.88 + 0.02 * seed, 0.9) for seed in (0, 1)]
+    real_swept = [
+        (f"PNEUMONIA-{real}", arm, seed, 0, real, score, 0.9)
+        for real, arm, score in ((115, "nothing", 0.8), (115, "gan", 0.81), (25, "nothing", 0.7), (25, "gan", 0.75))
+        for seed in (0, 1, 2)
+    ]
+    pd.DataFrame(fakes_swept, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
+    assert findings.numbers_of_study(tmp_path) == findings.means_of_arms(tmp_path)
+    for name, rows in (("number of fakes", fakes_swept), ("number of real images", real_swept)):
+        pd.DataFrame(rows, columns=columns).to_csv(findings.sweep_file(tmp_path, name), index=False)
+    leaks = [("2-classes", "all", 433, 0.98), ("2-classes", "without a twin", 420, 0.97)]
+    leaks += [("2-classes-with-leaks", "all", 433, 0.99), ("2-classes-with-leaks", "without a twin", 420, 0.975)]
+    pd.DataFrame(leaks, columns=["setting", "test_images", "number", "balanced_accuracy"]).to_csv(tmp_path / "leaks.csv")
+    shares = {"model": ["before", "after"], "real test images": [0.9, 0.91], "fakes of another GAN": [0.97, 1.0]}
+    pd.DataFrame(shares).to_csv(tmp_path / "share_found.csv", index=False)
+    unit = tmp_path / "units" / "2-classes" / f"{arms.FAKES_INSTEAD}-1000-0-abc.json"
+    record.write_json(unit, {"metrics": {"sensitivity": 0.64, "specificity": 0.99}})
+    told = findings.numbers_of_study(tmp_path)
+    assert "Another number of fakes (3 classes; balanced accuracy, mean of 2 seeds" in told
+    assert "| 0 |  | 0.890 (0.880 to 0.900) |" in told
+    assert told.index("| 100 | 0.901 (0.901 to 0.901) |  |") < told.index("| 500 | 0.905 (0.905 to 0.905) |  |")
+    assert "Another number of real images (PNEUMONIA 115 and PNEUMONIA 25; balanced accuracy, mean of 3 seeds" in told
+    assert "| real minority | nothing | GAN |" in told
+    assert "| 25 | 0.700 (0.700 to 0.700) | 0.750 (0.750 to 0.750) |" in told
+    assert "comes to 0.990 instead of 0.980; on the 420 test images without a twin, 0.975 instead of 0.970" in told
+    assert "The network after finds 91% of the real test images, 100% of the fakes of another GAN." in told
+    assert "never a real image of it finds 64% of the real test images (specificity 99%)" in told
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):

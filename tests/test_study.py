@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import arms, audit, classifier, dcgan, disk, model_files, record, settings, sources, split, study
+from xraygan import arms, audit, classifier, dcgan, disk, findings, model_files, record, settings, sources, split, study
 
 TINY = settings.Profile(
     max_train_images=0,
@@ -55,6 +55,25 @@ def prepare(store, data):
 TWO = study.Setting(("NORMAL", "COVID19"), "COVID19")
 THREE = study.Setting(("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
 SCARCE = study.Setting(("NORMAL", "PNEUMONIA"), "PNEUMONIA", num_real=12)
+
+
+def test_sweeps_vary_one_number_and_share_what_the_comparison_trains():
+    notes = {"classes": ["NORMAL", "COVID19"], "minority": "COVID19", "also": ["PNEUMONIA"], "seed": 0}
+    profile = settings.load_profile("study")
+    swept = study.sweep_units(notes, profile)
+    assert list(swept) == list(findings.SWEPT)
+    of_fakes, of_real = swept.values()
+    assert {unit.setting for unit in of_fakes} == {THREE} and {unit.seed for unit in of_fakes} == {0, 1, 2}
+    assert {unit.num_extra for unit in of_fakes if unit.arm == "gan"} == {100, 250, 500, 1000, 2000}
+    trained_already = set(study.main_units(notes, profile))
+    assert len(trained_already & set(of_fakes)) == 6  # 1000 fakes and none at all, three seeds each
+    assert {(unit.setting.classes, unit.setting.minority, unit.setting.num_real) for unit in of_real} == {
+        (("NORMAL", "PNEUMONIA"), "PNEUMONIA", count) for count in (115, 25)
+    }
+    assert len(of_real) == len(set(of_real)) == 2 * 4 * 3
+    alone = study.sweep_units(notes | {"also": []}, profile)
+    assert {unit.setting.minority for unit in alone["number of real images"]} == {"COVID19"}
+    assert {unit.setting for unit in alone["number of fakes"]} == {TWO}
 
 
 def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():

@@ -3,8 +3,12 @@
 import pandas as pd
 
 from xraygan import audit, record, statistics
-from xraygan.arms import in_words
+from xraygan.arms import FAKES_INSTEAD, in_words
 
+SWEPT = {
+    "number of fakes": "extra_images",
+    "number of real images": "real_minority",
+}  # each sweep's column of `study.arms_table`
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
 
 
@@ -105,25 +109,80 @@ def of_progress(folder):
 
 
 def of_published(folder):
-    """The published study's verdict, or how far it is, and the mean of each arm, as Markdown."""
+    """The published study's verdict, or how far it is, and its numbers, as Markdown."""
     if not (folder / "arms.csv").exists():
         return of_progress(folder)
     verdict = folder / "verdict.json"
     told = of_verdict(record.read_json(verdict)) if verdict.exists() else of_progress(folder)
-    return f"{told}\n\n{means_of_arms(folder)}"
+    return f"{told}\n\n{numbers_of_study(folder)}"
+
+
+def numbers_of_study(folder):
+    """The mean of each arm of the published study, its sweeps, and what it found besides, as Markdown; what isn't there yet is left out."""
+    tables = [means_of_arms(folder)] + [_sweep_table(folder, name) for name in SWEPT if sweep_file(folder, name).exists()]
+    return "\n\n".join(tables + [f"- {line}" for line in _found_besides(folder)])
+
+
+def sweep_file(folder, name):
+    """Where a run's results hold the sweep `name`, a key of `SWEPT`."""
+    return folder / f"sweep_{name.replace(' ', '_')}.csv"
+
+
+def _sweep_table(folder, name):
+    """One sweep of the published study as a Markdown table: a row a number of images, a column an arm."""
+    trainings = pd.read_csv(sweep_file(folder, name))
+    cells = trainings.groupby([SWEPT[name], "arm"], sort=False)["balanced_accuracy"].agg(_mean_and_range).unstack()
+    cells = cells.sort_index()[list(dict.fromkeys(trainings["arm"]))].fillna("").rename(columns=in_words)
+    per_cell = trainings.groupby([SWEPT[name], "arm"]).size().max()
+    settings = " and ".join(dict.fromkeys(trainings["setting"].str.replace("-", " ")))
+    heading = (
+        f"Another {name} ({settings}; balanced accuracy, mean of {per_cell} seeds (lowest to highest); a tendency, no claim):"
+    )
+    return f"{heading}\n\n{markdown_table(cells, SWEPT[name].replace('_', ' '))}"
+
+
+def _found_besides(folder):
+    """What the published study says beside its verdict, a sentence each: what leaks are worth, how fakes are classified, what they teach."""
+    lines = []
+    if (folder / "leaks.csv").exists():
+        leaks = pd.read_csv(folder / "leaks.csv").set_index("setting")
+        without, kept = (leaks[leaks.index.str.endswith("-with-leaks") == leaky] for leaky in (False, True))
+        if len(kept):
+            before, after = without["balanced_accuracy"].tolist(), kept["balanced_accuracy"].tolist()
+            lines.append(
+                f"Leaks: with the training images kept that have a twin in test, the baseline comes to {after[0]:.3f} instead of {before[0]:.3f}; "
+                f"on the {kept['number'].iloc[1]} test images without a twin, {after[1]:.3f} instead of {before[1]:.3f} (balanced accuracy, "
+                f"{without.index[0].replace('-', ' ')})."
+            )
+    if (folder / "share_found.csv").exists():
+        shares = pd.read_csv(folder / "share_found.csv", index_col="model")
+        lines += [
+            f"The network {model} finds " + ", ".join(f"{share:.0%} of the {kind}" for kind, share in row.items()) + "."
+            for model, row in shares.iterrows()
+        ]
+    for file in sorted(folder.glob(f"units/*/{FAKES_INSTEAD}-*.json")):
+        metrics = record.read_json(file)["metrics"]
+        lines.append(
+            f"A network that saw fakes of the minority class and never a real image of it finds {metrics['sensitivity']:.0%} of the real test "
+            f"images (specificity {metrics['specificity']:.0%})."
+        )
+    return lines
 
 
 def means_of_arms(folder):
     """The mean of each arm of the published study, as a Markdown table."""
     rows = []
     for (setting, arm), trainings in pd.read_csv(folder / "arms.csv").groupby(["setting", "arm"], sort=False):
-        score = trainings["balanced_accuracy"]
-        spread = f"{score.mean():.3f} ({score.min():.3f} to {score.max():.3f})"
+        spread = _mean_and_range(trainings["balanced_accuracy"])
         sensitivity = f"{trainings['sensitivity'].mean():.3f}"
         rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity])
     columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean"]
     table = pd.DataFrame(rows, columns=columns).set_index("setting")
     return markdown_table(table, "setting")
+
+
+def _mean_and_range(score):
+    return f"{score.mean():.3f} ({score.min():.3f} to {score.max():.3f})"
 
 
 def markdown_table(table, first_column):
@@ -135,9 +194,14 @@ def markdown_table(table, first_column):
 
 
 def of_verdict(verdict):
-    """The answer, from `verdict.json`: the primary contrast in one sentence, its warnings, and the other contrasts that are decided."""
+    """The answer, from `verdict.json`: the primary contrast in one sentence, fakes against nothing, warnings, and what else is decided."""
     primary = next(row for row in verdict["contrasts"] if row["primary"])
     lines = [f"**{_answer(primary, verdict['margin'])}**"]
+    lines += [
+        f"- Against nothing added, {row['setting'].replace('-', ' ')}: {row['outcome'] if row['low'] is not None else 'no claim'}, {_with_interval(row)}."
+        for row in verdict["contrasts"]
+        if (row["first"], row["second"]) == ("nothing", "gan")
+    ]
     lines += [f"- {warning}" for warning in verdict["warnings"]]
     for row in verdict["without_twins"]:
         if row["primary"] and row["images"] < primary["images"]:

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pandas as pd
 
 import utils
-from xraygan import disk, findings, published, record, statistics
+from xraygan import disk, figures, findings, published, record, statistics
 from xraygan.arms import in_words
 from xraygan.fidelity import readable
 from xraygan.published import BASELINE_RUN, PHANTOM_RUN, PUBLISHED, STUDY_RUN
 
 FIGURES = disk.ROOT / "images" / "readme"
-REAL_FAKES = FIGURES / "chest_xray_fakes.png"
+REAL_FAKES, REAL_VERDICT = FIGURES / "chest_xray_fakes.png", FIGURES / "chest_xray_verdict.png"
 
 
 def main():
@@ -25,6 +25,7 @@ def main():
     published.publish(utils.run_folders(STUDY_RUN, disk.ROOT), (*published.NUMBERS, *published.UNITS))
     publish_figures(utils.run_folders(PHANTOM_RUN, disk.ROOT))
     publish_fakes(utils.run_folders(BASELINE_RUN, disk.ROOT))
+    draw_verdict(PUBLISHED / STUDY_RUN)
     path = disk.ROOT / "README.md"
     text = fill(path.read_text(encoding="utf-8"), passages())
     with disk.replacing(path) as draft:
@@ -50,6 +51,16 @@ def publish_fakes(folders):
         shutil.copyfile(folders.images / "fakes.png", REAL_FAKES)
 
 
+def draw_verdict(study):
+    """Draw the figure of the published real study's verdict, where there is one."""
+    if (study / "verdict.json").exists():
+        verdict = record.read_json(study / "verdict.json")
+        figure = figures.contrasts(
+            pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms"
+        )
+        figures.save_figure(figure, REAL_VERDICT)
+
+
 def passages():
     """The README's generated passages, {name: Markdown}, from the published files."""
     phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
@@ -71,7 +82,8 @@ def passages():
 def finding(study, phantom):
     """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
-        return findings.of_verdict(record.read_json(study / "verdict.json"))
+        picture = f"![Differences between arms, with intervals]({REAL_VERDICT.relative_to(disk.ROOT).as_posix()})"
+        return f"On real radiographs: {findings.of_verdict(record.read_json(study / 'verdict.json'))}\n\n{picture}"
     return (
         findings.of_progress(study)
         + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
@@ -92,9 +104,9 @@ def hardware(folder):
 
 
 def study_on_real_images(folder):
-    """The arms of the published study and how to go on with it or repeat it."""
+    """The numbers of the published study and how to go on with it or repeat it."""
     return (
-        f"{findings.means_of_arms(folder)}\n\n"
+        f"{findings.numbers_of_study(folder)}\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
         f"`make study DATA=… PROFILE=study ALSO=PNEUMONIA SWEEPS=1 RUN={folder.name}` on the same images takes them over and goes on; "
         "with another `RUN` it repeats the study from nothing."
