@@ -175,8 +175,16 @@ def means_of_arms(folder):
     for (setting, arm), trainings in pd.read_csv(folder / "arms.csv").groupby(["setting", "arm"], sort=False):
         spread = _mean_and_range(trainings["balanced_accuracy"])
         sensitivity = f"{trainings['sensitivity'].mean():.3f}"
-        rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity])
-    columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean"]
+        kept = f"{trainings['best_update'].mean():.0f} of {trainings['updates'].mean():.0f}"
+        rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity, kept])
+    columns = [
+        "setting",
+        "arm",
+        "seeds",
+        "balanced accuracy, mean (lowest to highest)",
+        "sensitivity, mean",
+        "kept update, mean",
+    ]
     table = pd.DataFrame(rows, columns=columns).set_index("setting")
     return markdown_table(table, "setting")
 
