@@ -22,7 +22,12 @@ NUMBERS = (
     "gan/*.csv",
     "gan/judgement.json",
 )
-UNITS = ("split.csv", "units/*/*.csv", "units/*/*.json")  # of the real study: each finished training, so that none is lost
+UNITS = (
+    "split.csv",
+    "units/*/*.csv",
+    "units/*/*.json",
+    "gans/*/gan/*.csv",
+)  # of the real study: each training, so that none is lost
 
 
 def publish(folders, patterns):
