@@ -142,6 +142,21 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
     assert "never a real image of it finds 64% of the real test images (specificity 99%)" in told
 
 
+def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
+    row = {"setting": "3-classes", "first": "oversampling", "second": "gan", "primary": True, "difference": 0.01, "low": -0.01}
+    row |= {"high": 0.03, "outcome": statistics.INCONCLUSIVE, "seeds": 5, "images": 1000}
+    columns = ["setting", "arm", "balanced_accuracy", "sensitivity", "best_update", "updates"]
+    pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
+    assert "\n- " not in readme.study_on_real_images(tmp_path, tmp_path)
+    unseen = pd.DataFrame([row, row | {"first": "nothing", "primary": False, "images": 77}])
+    unseen.to_csv(tmp_path / "verdict_on_unseen_patients.csv", index=False)
+    pd.DataFrame([row | {"outcome": statistics.EQUIVALENT}]).to_csv(tmp_path / "same_arm.csv", index=False)
+    told = readme.study_on_real_images(tmp_path, tmp_path)
+    assert "on the 1000 test images whose patient" in told and "77" not in told
+    assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
+
+
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     first, second = (utils.run_folders(published.STUDY_RUN, tmp_path / store) for store in ("first", "second"))

@@ -206,7 +206,7 @@ def of_verdict(verdict):
     primary = next(row for row in verdict["contrasts"] if row["primary"])
     lines = [f"**{_answer(primary, verdict['margin'])}**"]
     lines += [
-        f"- Against nothing added, {row['setting'].replace('-', ' ')}: {row['outcome'] if row['low'] is not None else 'no claim'}, {_with_interval(row)}."
+        f"- Against nothing added, {row['setting'].replace('-', ' ')}: {row['outcome'] if row['low'] is not None else 'no claim'}, {with_interval(row)}."
         for row in verdict["contrasts"]
         if (row["first"], row["second"]) == ("nothing", "gan")
     ]
@@ -215,14 +215,14 @@ def of_verdict(verdict):
         if row["primary"] and row["images"] < primary["images"]:
             lines.append(
                 f"- On the {row['images']} test images that have no twin in the train folder, nor another image of their patient where patients "
-                f"are known, {row['setting'].replace('-', ' ')}: {_with_interval(row)}."
+                f"are known, {row['setting'].replace('-', ' ')}: {with_interval(row)}."
             )
     decided = [row for row in verdict["contrasts"] if not row["primary"] and row["outcome"] != statistics.INCONCLUSIVE]
     others = len(verdict["contrasts"]) - 1
     lines.append(
         f"- Of the {others} other contrasts, adjusted together, {len(decided)} are decided" + (":" if decided else ".")
     )
-    lines += [f"    - {_contrast(row)}: {row['outcome']}, {_with_interval(row)}" for row in decided]
+    lines += [f"    - {_contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in decided]
     return "\n".join(lines)
 
 
@@ -232,7 +232,7 @@ def _answer(primary, margin):
         seeds = f"{primary['seeds']} seed" + "s" * (primary["seeds"] > 1)
         return (
             f"No claim is made about the method: {seeds} of each arm, and it takes {statistics.FEWEST_SEEDS} or more to tell it from chance. "
-            f"Fakes against duplicates: {_with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
+            f"Fakes against duplicates: {with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
             f"{primary['images']} test images."
         )
     words = {
@@ -242,7 +242,7 @@ def _answer(primary, margin):
         statistics.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
     }
     return (
-        f"{words[primary['outcome']]}: {_with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
+        f"{words[primary['outcome']]}: {with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
         f"{primary['seeds']} seeds, {primary['images']} test images. Such a study finds a difference of "
         f"{100 * primary['smallest_seen']:.1f} points four times in five."
     )
@@ -252,7 +252,8 @@ def _contrast(row):
     return f"{in_words(row['second'])} against {in_words(row['first'])}, {row['setting'].replace('-', ' ')}"
 
 
-def _with_interval(row):
+def with_interval(row):
+    """A contrast's difference in points, with its interval where it has one."""
     if row["low"] is None:
         return f"{100 * row['difference']:+.1f} points"
     return f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"

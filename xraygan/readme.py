@@ -69,7 +69,7 @@ def passages():
         "table": findings.markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv")), "metric"),
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
-        "study": study_on_real_images(PUBLISHED / STUDY_RUN),
+        "study": study_on_real_images(PUBLISHED / STUDY_RUN, PUBLISHED / "benchmarks"),
         "baseline": baseline_on_real_images(baseline),
         "audit": audit_on_real_images(PUBLISHED / "benchmarks"),
         "generator": generator(baseline),
@@ -103,14 +103,34 @@ def hardware(folder):
     )
 
 
-def study_on_real_images(folder):
-    """The numbers of the published study and how to go on with it or repeat it."""
+def study_on_real_images(folder, benchmarks):
+    """The numbers of the published study, what was measured of it besides, and how to go on with it or repeat it."""
+    numbers = "\n\n".join([findings.numbers_of_study(folder), *_measured_of_study(benchmarks)])
     return (
-        f"{findings.numbers_of_study(folder)}\n\n"
+        f"{numbers}\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
         f"`make study DATA=… PROFILE=study ALSO=PNEUMONIA SWEEPS=1 RUN={folder.name}` on the same images takes them over and goes on; "
         "with another `RUN` it repeats the study from nothing."
     )
+
+
+def _measured_of_study(benchmarks):
+    """A line each: the study on test images of unseen patients, and an arm of it against itself; what isn't measured yet is left out."""
+    lines = []
+    if (benchmarks / "verdict_on_unseen_patients.csv").exists():
+        rows = pd.read_csv(benchmarks / "verdict_on_unseen_patients.csv")
+        lines += [
+            f"- Fakes against duplicates on the {row['images']} test images whose patient, by the collections' own lists, has none in the train folder: "
+            f"{row['outcome']}, {findings.with_interval(row)}, {row['setting'].replace('-', ' ')}."
+            for row in rows[rows["primary"]].to_dict("records")
+        ]
+    if (benchmarks / "same_arm.csv").exists():
+        lines += [
+            f"- A comparison whose truth is known, nothing added against nothing added with {row['seeds']} other seeds, "
+            f"{row['setting'].replace('-', ' ')}: {row['outcome']}, {findings.with_interval(row)} (`python -m benchmarks.same_arm`)."
+            for row in pd.read_csv(benchmarks / "same_arm.csv").to_dict("records")
+        ]
+    return lines
 
 
 def baseline_on_real_images(folder):
