@@ -155,6 +155,8 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     told = readme.study_on_real_images(tmp_path, tmp_path)
     assert "on the 1000 test images whose patient" in told and "77" not in told
     assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
+    pd.DataFrame([row | {"low": None, "high": None, "seeds": 2}]).to_csv(tmp_path / "same_arm.csv", index=False)
+    assert "with 2 other seeds, 3 classes: inconclusive, +1.0 points (`" in readme.study_on_real_images(tmp_path, tmp_path)
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 import utils
-from xraygan import disk, fidelity
+from xraygan import disk, fidelity, record
 from xraygan.arms import in_words
 
 WIDE, NARROW = 10.0, 5.0  # inches
@@ -296,6 +296,15 @@ def contrasts(verdict, margin, title):
     axis.set_yticks(range(len(shown)), names)
     axis.set(xlabel="difference of balanced accuracy, points; shaded: too small to matter", title=title)
     return figure
+
+
+def published_verdict(folder):
+    """The contrasts of the published real study; None where it has no verdict yet."""
+    file = folder / "verdict.json"
+    if not file.exists():
+        return None
+    verdict = record.read_json(file)
+    return contrasts(pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms")
 
 
 def sweep(table, column, title):

@@ -254,7 +254,7 @@ def _contrast(row):
 
 def with_interval(row):
     """A contrast's difference in points, with its interval where it has one."""
-    if row["low"] is None:
+    if pd.isna(row["low"]):  # None as JSON has it, NaN as a CSV's
         return f"{100 * row['difference']:+.1f} points"
     return f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
 

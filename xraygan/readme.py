@@ -53,11 +53,7 @@ def publish_fakes(folders):
 
 def draw_verdict(study):
     """Draw the figure of the published real study's verdict, where there is one."""
-    if (study / "verdict.json").exists():
-        verdict = record.read_json(study / "verdict.json")
-        figure = figures.contrasts(
-            pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms"
-        )
+    if figure := figures.published_verdict(study):
         figures.save_figure(figure, REAL_VERDICT)
 
 
