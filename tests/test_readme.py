@@ -71,17 +71,17 @@ def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is
 def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     assert "No comparison on real images" in findings.of_published(tmp_path)
     rows = [
-        ("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7, 100 + 10 * seed, 396)
+        ("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7, 100 + 10 * seed, 396, 1433)
         for arm in ("nothing", "gan_and_classical")
         for seed in (0, 1)
     ]
-    columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity", "best_update", "updates"]
+    columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity", "best_update", "updates", "test_images"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
     profile = {"arms": ["nothing", "gan_and_classical", "gan"], "num_seeds": 2}
     record.write_json(tmp_path / "record.json", {"profile": profile, "also": ["PNEUMONIA"]})
     under_way = findings.of_published(tmp_path)
     assert "Of the 12 trainings of the comparison 4 are finished" in under_way
-    assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in under_way
+    assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in under_way
     contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
     numbers = {"difference": -0.03, "low": -0.05, "high": -0.01, "smallest_seen": 0.04, "outcome": statistics.WORSE}
     verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
@@ -91,7 +91,7 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     assert "**Fakes helped less than duplicates did: -3.0 points (95 % interval -5.0 to -1.0)" in told
     assert "- It's one split." in told
     assert "- On the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
-    assert "| 2 classes | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in told
+    assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in told
     monkeypatch.setattr(readme, "REAL_VERDICT", disk.ROOT / "verdict.png")
     assert readme.finding(tmp_path, None) == (
         f"On real radiographs: {findings.of_verdict(verdict)}\n\n![Differences between arms, with intervals](verdict.png)"
@@ -118,7 +118,7 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
         for real, arm, score in ((115, "nothing", 0.8), (115, "gan", 0.81), (25, "nothing", 0.7), (25, "gan", 0.75))
         for seed in (0, 1, 2)
     ]
-    trainings = pd.DataFrame(fakes_swept, columns=columns).assign(best_update=300, updates=396)
+    trainings = pd.DataFrame(fakes_swept, columns=columns).assign(best_update=300, updates=396, test_images=1288)
     trainings.to_csv(tmp_path / "arms.csv", index=False)
     assert findings.numbers_of_study(tmp_path) == findings.means_of_arms(tmp_path)
     for name, rows in (("number of fakes", fakes_swept), ("number of real images", real_swept)):
@@ -146,8 +146,8 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
     row = {"setting": "3-classes", "first": "oversampling", "second": "gan", "primary": True, "difference": 0.01, "low": -0.01}
     row |= {"high": 0.03, "outcome": statistics.INCONCLUSIVE, "seeds": 5, "images": 1000}
-    columns = ["setting", "arm", "balanced_accuracy", "sensitivity", "best_update", "updates"]
-    pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
+    columns = ["setting", "arm", "balanced_accuracy", "sensitivity", "best_update", "updates", "test_images"]
+    pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396, 1288)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
     assert "\n- " not in readme.study_on_real_images(tmp_path, tmp_path)
     unseen = pd.DataFrame([row, row | {"first": "nothing", "primary": False, "images": 77}])
     unseen.to_csv(tmp_path / "verdict_on_unseen_patients.csv", index=False)

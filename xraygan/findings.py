@@ -176,7 +176,8 @@ def means_of_arms(folder):
         spread = _mean_and_range(trainings["balanced_accuracy"])
         sensitivity = f"{trainings['sensitivity'].mean():.3f}"
         kept = f"{trainings['best_update'].mean():.0f} of {trainings['updates'].mean():.0f}"
-        rows.append([setting.replace("-", " "), in_words(arm), str(len(trainings)), spread, sensitivity, kept])
+        where = f"{setting.replace('-', ' ')}, {trainings['test_images'].iloc[0]:,} test images"
+        rows.append([where, in_words(arm), str(len(trainings)), spread, sensitivity, kept])
     columns = [
         "setting",
         "arm",
