@@ -1,11 +1,15 @@
 """The run's record."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from xraygan import record
+from xraygan import disk, record
 from xraygan.sources import ImageSet, Source
 
 
@@ -37,3 +41,13 @@ def test_other_images_are_noticed(folders):
     record.start_record(folders, data={"fingerprint": "other"})
     with pytest.raises(ValueError, match="DATA isn't what notebook 1 saw"):
         record.require_same_data(record.read_record(folders), images)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
+def test_only_processors_that_the_process_may_use_are_counted():
+    """A container or a batch system gives a process some of them: as many threads as there are would fight for those."""
+    code = "import json, os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from xraygan import backend; "
+    code += "print(json.dumps(backend.configure('float32')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=disk.ROOT, capture_output=True, text=True, check=True)
+    machine = json.loads(done.stdout)
+    assert (machine["cores"], machine["threads"]) == (1, 1)

@@ -10,6 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from joblib import cpu_count
+
 
 @contextlib.contextmanager
 def quiet_stderr():
@@ -39,7 +41,8 @@ def configure(precision="auto", deterministic=True, threads=0):
     Args:
         precision: "auto" (bfloat16 where the device multiplies it fast, else float32), "float32" or "mixed_bfloat16".
         deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is).
-        threads: processor threads an operation uses, which decide its last digits; 0 for as many as there are cores. TensorFlow only.
+        threads: processor threads an operation uses, which decide its last digits; 0 for as many as this
+            process may use (a container or a batch system may give it fewer than there are). TensorFlow only.
 
     Returns:
         dict of what was chosen, for the run's record.
@@ -55,6 +58,7 @@ def configure(precision="auto", deterministic=True, threads=0):
         if deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(0)  # of operations that have none of their own, which it refuses otherwise
+        threads = threads or cpu_count()
         with contextlib.suppress(RuntimeError):  # a process that has computed already keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -63,7 +67,7 @@ def configure(precision="auto", deterministic=True, threads=0):
         "precision": chosen,
         "deterministic": deterministic,
         "device": device_name(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "threads": num_threads(),
         "platform": platform.system(),
         "packages": package_versions(),
@@ -81,10 +85,10 @@ def fast_precision():
 def num_threads():
     """Processor threads that an operation uses."""
     if keras.backend.backend() != "tensorflow":
-        return os.cpu_count()
+        return cpu_count()
     import tensorflow as tf
 
-    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    return tf.config.threading.get_intra_op_parallelism_threads() or cpu_count()
 
 
 def has_gpu():
