@@ -294,7 +294,8 @@ def contrasts(verdict, margin, title):
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
     names = [f"{in_words(row.second)} − {in_words(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
     axis.set_yticks(range(len(shown)), names)
-    axis.set(xlabel="difference of balanced accuracy, points; shaded: too small to matter", title=title)
+    explained = "shaded: too small to matter" + "; diamond: the contrast named beforehand" * shown["primary"].any()
+    axis.set(xlabel=f"difference of balanced accuracy, points; {explained}", title=title)
     return figure
 
 
