@@ -294,7 +294,7 @@ def contrasts(verdict, margin, title):
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
     names = [f"{in_words(row.second)} − {in_words(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
     axis.set_yticks(range(len(shown)), names)
-    explained = "shaded: too small to matter" + "; diamond: the contrast named beforehand" * shown["primary"].any()
+    explained = "shaded: too small to matter" + ("; diamond: named beforehand" if shown["primary"].any() else "")
     axis.set(xlabel=f"difference of balanced accuracy, points; {explained}", title=title)
     return figure
 
