@@ -213,8 +213,8 @@ VARIANTS = {
     "study": Variant(
         "the recipe of the study that this project rebuilds: its networks, 128 images an update, no augmentation, no average",
         {"batch_size": 128, "ema_decay": 0.0, "augmented": False},
-        generator=functools.partial(dcgan.build_generator, "seed", next_seed=keras_seed),
-        discriminator=functools.partial(dcgan.build_discriminator, "seed", keras_seed),
+        generator=functools.partial(dcgan.build_generator, "original", next_seed=keras_seed),
+        discriminator=functools.partial(dcgan.build_discriminator, "original", keras_seed),
     ),
 }
 

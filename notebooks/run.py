@@ -47,7 +47,7 @@ def main():
         sys.exit(str(error))
     parameters = {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_root(source.root),
-        "PROFILE": options.profile,
+        "PROFILE": from_root(options.profile) if Path(options.profile).is_file() else options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
         "MINORITY": options.minority,
@@ -80,7 +80,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, text in {
         "data": "folder with train/CLASS and test/CLASS, 'kaggle' or 'phantom'; by default data/chest_xray if it's there, else the phantom",
-        "profile": "quick, study or full",
+        "profile": "quick, study or full, or the path of a YAML file with the same keys",
         "run": "name of the run's folders; by default SOURCE-PROFILE",
         "classes": "comma-separated class folders; by default NORMAL,COVID19 if both exist, else all",
         "minority": "the class to augment; by default the smallest",

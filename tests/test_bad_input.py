@@ -418,7 +418,7 @@ def test_groups(case, tmp_path):
 
 @pytest.mark.parametrize("build", [dcgan.build_generator, dcgan.build_discriminator, dcgan.DCGAN])
 def test_unknown_recipe(build):
-    with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, seed"):
+    with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, original"):
         build("stylegan")
 
 

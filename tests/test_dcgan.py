@@ -36,17 +36,17 @@ def test_shapes_and_range(recipe_name):
     assert "Lambda" not in layers
 
 
-def test_the_seed_recipe_is_the_studys():
+def test_the_original_recipe_is_the_studys():
     """About 1.89 M and 1.66 M parameters with three colour channels; 5×5×128 kernels less in one layer of each with one."""
-    generator = dcgan.build_generator("seed").count_params() + 2 * (5 * 5 * 128 + 1)
-    discriminator = dcgan.build_discriminator("seed").count_params() + 2 * 5 * 5 * 128
+    generator = dcgan.build_generator("original").count_params() + 2 * (5 * 5 * 128 + 1)
+    discriminator = dcgan.build_discriminator("original").count_params() + 2 * 5 * 5 * 128
     assert generator == pytest.approx(1.89e6, rel=0.01)
     assert discriminator == pytest.approx(1.66e6, rel=0.01)
-    assert dcgan.RECIPES["seed"].batch_size == 128
+    assert dcgan.RECIPES["original"].batch_size == 128
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, seed"):
+    with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, original"):
         dcgan.DCGAN("stylegan")
 
 
@@ -116,7 +116,7 @@ def test_the_average_follows_weights_and_batch_norm_statistics_slowly():
         if "seed" not in name:
             np.testing.assert_allclose(average.numpy(), decay * before + (1 - decay) * live, rtol=1e-5, atol=1e-7)
     assert not gan.averaged_generator.trainable_variables
-    assert compiled_gan("seed").sampler().name == "generator"
+    assert compiled_gan("original").sampler().name == "generator"
 
 
 def test_augmentation_is_mild_differentiable_and_never_flips():

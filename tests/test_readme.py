@@ -166,17 +166,21 @@ def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp
         (first.results / "units" / "2-classes").mkdir(parents=True, exist_ok=True)
         (first.results / "units" / "2-classes" / file).write_text(file)
     published.publish(first, published.UNITS)
-    own = second.results / "units" / "2-classes" / "a.json"
-    own.parent.mkdir(parents=True)
-    own.write_text("own")
-    assert published.restore_units(second) == 1
-    assert {file.name: file.read_text() for file in own.parent.iterdir()} == {
+    (first.results / "units" / "2-classes" / "of_another_study.json").write_text("{}")
+    (first.results / "units" / "2-classes" / "of_another_study.csv").write_text("")
+    published.publish(first, published.UNITS)
+    wanted = [second.results / "units" / "2-classes" / file for file in ("a.json", "b.json", "not_published.json")]
+    wanted[0].parent.mkdir(parents=True)
+    wanted[0].write_text("own")
+    assert published.restore_units(second, wanted) == 1
+    assert {file.name: file.read_text() for file in wanted[0].parent.iterdir()} == {
         "a.json": "own",
         "b.json": "b.json",
         "b.csv": "b.csv",
     }
-    assert published.restore_units(second) == 0
-    assert published.restore_units(utils.run_folders("another", tmp_path / "second")) == 0
+    assert published.restore_units(second, wanted) == 0
+    another = utils.run_folders("another", tmp_path / "second")
+    assert published.restore_units(another, [another.results / "units" / "2-classes" / "b.json"]) == 0
 
 
 def test_every_test_that_the_table_of_faults_names_exists():

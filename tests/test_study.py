@@ -185,7 +185,7 @@ def test_finished_units_are_not_redone_and_a_changed_parameter_makes_new_ones(wh
     assert times == {unit: file.stat().st_mtime_ns for unit, file in files.items()}
     longer = replace(tiny, profile=replace(TINY, classifier_epochs=3))
     assert not any(study.is_finished(longer, unit) for unit in units)
-    other_recipe = replace(tiny, recipe="seed")
+    other_recipe = replace(tiny, recipe="original")
     assert {unit.arm for unit in units if not study.is_finished(other_recipe, unit)} == {"gan", "gan_and_classical"}
     assert not study.is_finished(tiny, replace(units[0], num_extra=25))
 

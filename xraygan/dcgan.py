@@ -43,7 +43,7 @@ RECIPES = {
     # Radford et al. 2015 plus what a few hundred images need: small batches, averaging, mild augmentation.
     "dcgan": Recipe(),
     # The study this project rebuilds, faithfully, for comparison.
-    "seed": Recipe(batch_size=128, ema_decay=0.0, augmented=False),
+    "original": Recipe(batch_size=128, ema_decay=0.0, augmented=False),
 }
 
 
@@ -53,13 +53,13 @@ def build_generator(recipe_name, latent_dim=100, next_seed=None):
     `next_seed` gives the seed of each layer's initial weights, see `utils.seeds`.
     """
     _require_recipe(recipe_name)
-    return {"dcgan": _dcgan_generator, "seed": _seed_generator}[recipe_name](latent_dim, next_seed or utils.seeds(0))
+    return {"dcgan": _dcgan_generator, "original": _original_generator}[recipe_name](latent_dim, next_seed or utils.seeds(0))
 
 
 def build_discriminator(recipe_name, next_seed=None):
     """The discriminator of a recipe: images `(B, 128, 128, 1)` in −1 to 1 → logits `(B, 1)`, positive for real; `next_seed` as above."""
     _require_recipe(recipe_name)
-    return {"dcgan": _dcgan_discriminator, "seed": _seed_discriminator}[recipe_name](next_seed or utils.seeds(0))
+    return {"dcgan": _dcgan_discriminator, "original": _original_discriminator}[recipe_name](next_seed or utils.seeds(0))
 
 
 def _require_recipe(name):
@@ -98,7 +98,7 @@ def _dcgan_discriminator(next_seed):
     return keras.Model(image, logit, name="discriminator")
 
 
-def _seed_generator(latent_dim, next_seed):
+def _original_generator(latent_dim, next_seed):
     def weights():
         return keras.initializers.GlorotUniform(next_seed())
 
@@ -112,7 +112,7 @@ def _seed_generator(latent_dim, next_seed):
     return keras.Model(noise, image, name="generator")
 
 
-def _seed_discriminator(next_seed):
+def _original_discriminator(next_seed):
     def weights():
         return keras.initializers.GlorotUniform(next_seed())
 

@@ -42,19 +42,24 @@ def publish(folders, patterns):
         _copy(folders.results.glob(pattern), folders.results, PUBLISHED / folders.run)
 
 
-def restore_units(folders):
+def restore_units(folders, wanted):
     """Copy the finished trainings that are published under a run's name into the run: a study goes on in another clone.
 
-    The name of a training's file holds a hash of its data, its split and every parameter, so one of another study is never used.
+    The name of a training's file holds a hash of its data, its split and every parameter, so one of another study is never taken.
+
+    Args:
+        folders: `utils.RunFolders`.
+        wanted: the run's own files of trainings, `study.unit_file`.
 
     Returns:
         how many were copied.
     """
     source = PUBLISHED / folders.run
-    missing = [file for file in source.glob("units/*/*.json") if not (folders.results / file.relative_to(source)).exists()]
-    for file in missing:
+    published = [source / file.relative_to(folders.results) for file in wanted if not file.exists()]
+    found = [file for file in published if file.exists()]
+    for file in found:
         _copy((file.with_suffix(".csv"), file), source, folders.results)  # the JSON last: it says that a training is finished
-    return len(missing)
+    return len(found)
 
 
 def _copy(files, source, target):
