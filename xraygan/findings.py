@@ -70,7 +70,9 @@ def of_fidelity(quality, judged):
     ]
     fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
     accuracy = f"{judged['accuracy']:.2f} ({judged['low']:.2f} to {judged['high']:.2f})"
-    told = "no better than chance" if judged["low"] <= 0.5 else "better than chance"
+    told = (
+        "no better than chance" if judged["low"] <= 0.5 else "better than chance" if judged["low"] < 0.95 else "nearly always"
+    )
     return [
         f"Distance to test images (KID): {', '.join(distances)}.",
         f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
@@ -119,7 +121,11 @@ def of_published(folder):
 
 def numbers_of_study(folder):
     """The mean of each arm of the published study, its sweeps, and what it found besides, as Markdown; what isn't there yet is left out."""
-    tables = [means_of_arms(folder)] + [_sweep_table(folder, name) for name in SWEPT if sweep_file(folder, name).exists()]
+    shortcuts = folder / "shortcuts.csv"
+    told = [of_shortcuts(pd.read_csv(shortcuts, index_col="view"))] if shortcuts.exists() else []
+    tables = [*told, means_of_arms(folder)] + [
+        _sweep_table(folder, name) for name in SWEPT if sweep_file(folder, name).exists()
+    ]
     return "\n\n".join(tables + [f"- {line}" for line in _found_besides(folder)])
 
 
@@ -276,7 +282,7 @@ def warnings_of(notes, shortcuts):
         hidden = shortcuts.loc[audit.HIDDEN]
         found.append(
             f"Shortcut: with the lungs hidden a small classifier still has {hidden['share']:.0%} of its score above chance (balanced accuracy "
-            f"{hidden['balanced_accuracy']:.3f}), so most of what is compared here isn't lungs."
+            f"{hidden['balanced_accuracy']:.3f}, {len(notes['classes'])} classes), so most of what is compared here isn't lungs."
         )
     return found
 

@@ -95,7 +95,7 @@ def hardware(folder):
     machine = notes["machine"]
     return (
         f"Measured for this run on {machine['cores']} cores ({machine['device']}, {machine['precision']}): "
-        f"{seconds / 60:.1f} minutes of training, at most {memory:.1f} GB of memory."
+        f"{seconds / 60:.1f} minutes of training the three networks, before the comparison, and at most {memory:.1f} GB of memory."
     )
 
 
@@ -182,7 +182,7 @@ def recipes(folder):
                 "updates": rows["updates"].astype(str),
                 "KID": [_mean_and_spread(row.kid, row.spread) for row in rows.itertuples()],
                 "diversity": rows["diversity"].map("{:.2f}".format),
-                "better than the first": rows["better_than_base"],
+                "better than the start": rows["better_than_base"],
             }
         )
         shown.index = [f"**{row.change}**" if row.won else row.change for row in rows.itertuples()]
@@ -238,13 +238,13 @@ def precision(folder):
     first, second = (
         rows[column].map(lambda pair: " ".join(in_words(word) for word in pair.split(", "))) for column in ("first", "second")
     )
-    shown = pd.DataFrame({"against": second, "outcome": rows["outcome"]})
+    shown = pd.DataFrame({"against": first, "outcome": rows["outcome"]})
     shown.insert(
         1,
         "points of balanced accuracy (95 % interval)",
         [f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})" for row in rows.itertuples()],
     )
-    shown.index = first
+    shown.index = second
     arm_of = {column: rows[column].str.split(", ").str[1] for column in ("first", "second")}
     same_arm = rows[arm_of["first"] == arm_of["second"]]
     unequal = len(same_arm) - (same_arm["outcome"] == statistics.EQUIVALENT).sum()
@@ -255,7 +255,7 @@ def precision(folder):
     )
     return (
         f"Does the fast precision change the outcome? {rows['seeds'].iloc[0]} seeds, each with its own GAN, of the quick size on the real images "
-        f"({rows['images'].iloc[0]} test images, two classes), differences of the second to the first, not adjusted for their number:\n\n"
+        f"({rows['images'].iloc[0]} test images, two classes), not adjusted for their number:\n\n"
         + findings.markdown_table(shown, "arm")
         + f"\n\n{verdict}"
     )
