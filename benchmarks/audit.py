@@ -4,8 +4,8 @@ python -m benchmarks.audit --data DATA --truth patients.csv [--run RUN]
 
 The truth is a CSV with the columns file and patient. A pair of images is found where the audit puts both into one group; it's true
 where both are of one patient. Most images of one patient are different radiographs, which no comparison of pictures can find, so
-recall is low by nature: it says how much a `GROUPS` file is worth. With RUN, whose notebook 3 is done, the verdict is also taken on the
-test images whose patient stands in no training folder.
+recall is low by nature: it says how much a `GROUPS` file is worth. With RUN, whose notebook 3 is done, the verdict is also taken with the
+true patients: on all test images, and on those whose patient stands in no training folder.
 """
 
 import argparse
@@ -50,16 +50,21 @@ def across(found, image_set):
     return {(first, second) for first, second in found if part[first] != part[second]}
 
 
-def unseen_patients(image_set, patients):
-    """The test images whose patient has no image in the train folder."""
-    return set(split.unseen_test_files(pd.DataFrame({"file": image_set.files, "part": image_set.parts, "group": patients})))
+def verdicts(image_set, patients, run):
+    """The verdict of a finished study with the true patients, on all test images and on those whose patient has no image in train.
 
-
-def verdict_on(files, data, run_name):
-    """The verdict of a finished study on some of its test images."""
-    run = runs.open_run(data, utils.run_folders(run_name))
+    Args:
+        image_set: `sources.ImageSet`.
+        patients: `str (N,)`.
+        run: `runs.Run`.
+    """
     plan = study.of_run(run)
-    return study.compare(plan, study.main_units(run.notes, plan.profile), files)
+    units = study.main_units(run.notes, plan.profile)
+    table = pd.DataFrame({"file": image_set.files, "part": image_set.parts, "group": patients})
+    patient_of = table.set_index("file")["group"]
+    kinds = {"all": None, "unseen patients": set(split.unseen_test_files(table))}
+    found = [study.compare(plan, units, files, patient_of).assign(test_images=kind) for kind, files in kinds.items()]
+    return pd.concat(found, ignore_index=True)
 
 
 def main():
@@ -70,28 +75,31 @@ def main():
     parser.add_argument("--run", default="")
     options = parser.parse_args()
     truth = pd.read_csv(options.truth, dtype=str).set_index("file")["patient"]
-    rows, unseen = [], set()
+    rows = []
     everything = sources.read_images(sources.find_source(options.data, options.classes))
+    names = np.array(everything.source.classes)[everything.labels]
+    # A name may be another patient's in another class.
+    patients = (pd.Series(names, everything.files) + " " + truth.reindex(everything.files)).fillna(
+        pd.Series(everything.files, everything.files)
+    )
     for name in everything.source.classes:
         here = everything.of((name,), name)
         groups, _ = audit.find_groups(here)
-        # A name may be another patient's in another class.
-        patients = (name + " " + truth.reindex(here.files)).fillna(pd.Series(here.files, here.files)).to_numpy()
-        in_group, of_patient = pairs(here, groups), pairs(here, patients)
+        in_group, of_patient = pairs(here, groups), pairs(here, patients[here.files].to_numpy())
         for which, found, true in (
             ("all", in_group, of_patient),
             ("train and test", across(in_group, here), across(of_patient, here)),
         ):
             row = {"class": name, "pairs": which} | score(found, true)
             rows.append(row | {"lowest_correlation": lowest_correlation(found, here)})
-        unseen |= unseen_patients(here, patients)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     utils.write_table(table, PUBLISHED / "audit.csv")
     if options.run:
-        found = verdict_on(unseen, options.data, options.run).round(6)
+        run = runs.open_run(options.data, utils.run_folders(options.run))
+        found = verdicts(everything, patients.to_numpy(), run).round(6)
         print(found.to_string(index=False))
-        utils.write_table(found, PUBLISHED / "verdict_on_unseen_patients.csv")
+        utils.write_table(found, PUBLISHED / "verdict_with_patients.csv")
 
 
 if __name__ == "__main__":

@@ -46,21 +46,21 @@ def main():
         plan = study.Study(str(run.source.root), str(disk.STORE), folders.run, profile, "dcgan", precision)
         tables.append(study.run(plan, units).assign(precision=precision))
         for arm in ARMS:
-            right[precision, arm], labels = study.answers_of(plan, [unit for unit in units if unit.arm == arm])
-    rows = differences(right, labels, chosen["precision"])
+            right[precision, arm], *images = study.answers_of(plan, [unit for unit in units if unit.arm == arm])
+    rows = differences(right, images, chosen["precision"])
     print(rows.round(4).to_string(index=False))
     columns = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc"]
     machine.publish(pd.concat(tables)[columns], "precision", chosen)
     utils.write_table(rows.round(6), machine.PUBLISHED / "precision_differences.csv")
 
 
-def differences(right, labels, fast):
+def differences(right, images, fast):
     """What is compared, with its interval: a precision with the other in each arm, and the GAN with nothing in each precision."""
     pairs = [(("float32", arm), (fast, arm)) for arm in ARMS]
     pairs += [((precision, ARMS[0]), (precision, ARMS[1])) for precision in dict.fromkeys(("float32", fast))]
     rows = []
     for first, second in pairs:
-        found = statistics.judged_difference(right[first], right[second], labels)
+        found = statistics.judged_difference(right[first], right[second], *images)
         rows.append({"first": ", ".join(first), "second": ", ".join(second)} | found)
     return pd.DataFrame(rows)
 

@@ -29,8 +29,8 @@ def main():
     for setting in study.settings_of(notes):
         units = study.plan(setting, ["nothing"], seeds, num_fakes)
         study.run(plan, units)
-        right, labels = study.answers_of(plan, units)
-        found = statistics.judged_difference(right[:num_seeds], right[num_seeds:], labels)
+        right, *images = study.answers_of(plan, units)
+        found = statistics.judged_difference(right[:num_seeds], right[num_seeds:], *images)
         rows.append({"setting": setting.name} | found)
     machine.publish(pd.DataFrame(rows).round(6), "same_arm", chosen)
 

@@ -149,11 +149,15 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     columns = ["setting", "arm", "balanced_accuracy", "sensitivity", "best_update", "updates", "test_images"]
     pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396, 1288)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
     assert "\n- " not in readme.study_on_real_images(tmp_path, tmp_path)
-    unseen = pd.DataFrame([row, row | {"first": "nothing", "primary": False, "images": 77}])
-    unseen.to_csv(tmp_path / "verdict_on_unseen_patients.csv", index=False)
+    all_images = row | {"test_images": "all", "images": 1288}
+    unseen = row | {"test_images": "unseen patients", "difference": 0.02}
+    others = row | {"test_images": "all", "first": "nothing", "primary": False, "images": 77}
+    pd.DataFrame([all_images, others, unseen]).to_csv(tmp_path / "verdict_with_patients.csv", index=False)
     pd.DataFrame([row | {"outcome": statistics.EQUIVALENT}]).to_csv(tmp_path / "same_arm.csv", index=False)
     told = readme.study_on_real_images(tmp_path, tmp_path)
-    assert "on the 1000 test images whose patient" in told and "77" not in told
+    assert "own lists name: inconclusive, +1.0 points (95 % interval -1.0 to +3.0), 3 classes, 1288 test images." in told
+    assert "no image in the train folder: inconclusive, +2.0 points (95 % interval -1.0 to +3.0), 3 classes, 1000 test" in told
+    assert "77" not in told
     assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
     pd.DataFrame([row | {"low": None, "high": None, "seeds": 2}]).to_csv(tmp_path / "same_arm.csv", index=False)
     assert "with 2 other seeds, 3 classes: inconclusive, +1.0 points (`" in readme.study_on_real_images(tmp_path, tmp_path)

@@ -130,6 +130,39 @@ def test_where_only_images_differ_the_interval_is_that_of_one_model(rng):
     assert found["high"] - found["difference"] == pytest.approx(1.96 * error, rel=0.02)
 
 
+def test_the_same_image_three_times_says_no_more_than_once(rng):
+    first, second = (arm[0] for arm in simulate(rng, "images", (0.85, 0.85), num_studies=1))
+    groups = np.repeat(rng.permutation(len(LABELS)), 3)
+    once = statistics.balanced_difference(first, second, LABELS)
+    thrice = [np.repeat(array, 3, axis=-1) for array in (first, second, LABELS)]
+    grouped = statistics.balanced_difference(*thrice, groups)
+    assert grouped.pop("images") == 3 * once.pop("images")
+    assert grouped == pytest.approx(once)
+    assert statistics.balanced_difference(*thrice)["high"] < once["high"]
+
+
+def test_images_of_one_patient_are_mended_and_broken_together(rng):
+    """Four images a patient that share what makes them easy: the interval of patients covers 0 as it says, that of single images doesn't."""
+    labels, patients = np.repeat(["NORMAL", "COVID19"], [320, 120]), np.repeat(np.arange(110), 4)
+    spread = np.sqrt(0.02**2 + 0.8**2 + 0.8**2 + 0.3**2)
+    covered = {"patients": [], "images": []}
+    for _ in range(STUDIES):
+        of_patient = rng.standard_normal(110)
+        first, second = (
+            stats.norm.ppf(0.85) * spread
+            + 0.8 * (of_patient + rng.standard_normal(110))[patients]
+            + 0.02 * rng.standard_normal((SEEDS, 1))
+            + 0.3 * rng.standard_normal((SEEDS, 440))
+            > 0
+            for _ in range(2)
+        )
+        for kind, groups in (("patients", patients), ("images", None)):
+            found = statistics.balanced_difference(first, second, labels, groups)
+            covered[kind].append(found["low"] <= 0 <= found["high"])
+    assert 0.93 <= np.mean(covered["patients"]) <= 0.97
+    assert np.mean(covered["images"]) < 0.85
+
+
 def test_holm_against_known_answers():
     """Holm 1979, worked by hand: 0.01·4, 0.02·3, 0.03·2, 0.5·1, never falling."""
     assert statistics.holm([0.03, 0.01, None, 0.5, 0.02]) == pytest.approx([0.06, 0.04, None, 0.5, 0.06])
@@ -141,7 +174,7 @@ def test_the_verdict_names_one_primary_contrast_and_adjusts_the_others(rng):
     labels = {"2-classes": LABELS, "3-classes": np.repeat(["A", "B", "C"], 100)}
     arms = ("nothing", "class_weights", "oversampling", "classical", "gan", "gan_and_classical")
     right = {setting: {arm: rng.random((5, len(of))) < 0.9 for arm in arms} for setting, of in labels.items()}
-    table = statistics.verdict(right, labels)
+    table = statistics.verdict(right, labels, {setting: np.arange(len(of)) for setting, of in labels.items()})
     primary = table[table["primary"]]
     assert primary[["setting", "first", "second"]].to_numpy().tolist() == [["3-classes", "oversampling", "gan"]]
     assert len(table) == 2 * 9 and not table.duplicated(["setting", "first", "second"]).any()
@@ -153,4 +186,6 @@ def test_the_verdict_names_one_primary_contrast_and_adjusts_the_others(rng):
 
 def test_a_class_with_one_image_is_a_sentence():
     with pytest.raises(ValueError, match="class B has one test image"):
-        statistics.balanced_difference(np.ones((2, 3)), np.ones((2, 3)), ["A", "A", "B"])
+        statistics.balanced_difference(np.ones((3, 3)), np.ones((3, 3)), ["A", "A", "B"])
+    with pytest.raises(ValueError, match="class B has one test image, or all are of one group"):
+        statistics.balanced_difference(np.ones((3, 4)), np.ones((3, 4)), ["A", "A", "B", "B"], [0, 1, 2, 2])

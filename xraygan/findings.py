@@ -277,7 +277,9 @@ def warnings_of(notes, shortcuts):
     if notes["is_phantom"]:
         found.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
     if not notes["groups_file"]:
-        found.append("Patients aren't known (`GROUPS`): one may stand in train and in test.")
+        found.append(
+            "Patients aren't known (`GROUPS`): one may stand in train and in test, and the interval takes all test images for different patients."
+        )
     if audit.has_shortcut(shortcuts):
         hidden = shortcuts.loc[audit.HIDDEN]
         found.append(

@@ -111,13 +111,17 @@ def study_on_real_images(folder, benchmarks):
 
 
 def _measured_of_study(benchmarks):
-    """A line each: the study on test images of unseen patients, and an arm of it against itself; what isn't measured yet is left out."""
+    """A line each: the study's verdict with true patients, and an arm of it against itself; what isn't measured yet is left out."""
     lines = []
-    if (benchmarks / "verdict_on_unseen_patients.csv").exists():
-        rows = pd.read_csv(benchmarks / "verdict_on_unseen_patients.csv")
+    if (benchmarks / "verdict_with_patients.csv").exists():
+        rows = pd.read_csv(benchmarks / "verdict_with_patients.csv")
+        which = {
+            "all": "with an interval over the patients that the collections' own lists name",
+            "unseen patients": "and where such a patient has no image in the train folder",
+        }
         lines += [
-            f"- Fakes against duplicates on the {row['images']} test images whose patient, by the collections' own lists, has none in the train folder: "
-            f"{row['outcome']}, {findings.with_interval(row)}, {row['setting'].replace('-', ' ')}."
+            f"- Fakes against duplicates, {which[row['test_images']]}: {row['outcome']}, {findings.with_interval(row)}, "
+            f"{row['setting'].replace('-', ' ')}, {row['images']} test images."
             for row in rows[rows["primary"]].to_dict("records")
         ]
     if (benchmarks / "same_arm.csv").exists():

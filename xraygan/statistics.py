@@ -136,7 +136,7 @@ def exact_mcnemar(before, after):
     return {"mended": mended, "broken": broken, "test_images": len(before), "p_value": p_value}
 
 
-def balanced_difference(first, second, labels):
+def balanced_difference(first, second, labels, groups=None):
     """Balanced accuracy of the second arm less that of the first, with an interval over training seeds *and* test images.
 
     Both arms are trained with the same S seeds and judge the same N images. The difference is the mean over classes of the mean
@@ -144,6 +144,7 @@ def balanced_difference(first, second, labels):
     three parts: seeds differ, images differ, and the rest. With A the variance of the seeds' differences over S, B the same of the images'
     (averaged over seeds) by class, and R the rest's share, which A and B both hold, it is A + B − R (two-way random effects without
     replication; Searle, Casella and McCulloch 1992, chapter 4); degrees of freedom as Satterthwaite 1946. The interval is conditional on the split.
+    Images of one group, a patient's say, are mended and broken together: the variance is that of the groups' sums (Cochran 1977, section 9A.1).
 
     A test set in which the arms differ on no image says little if it's small: B is at least what one image mended and one
     broken, half each, in each class would give (Agresti and Min 2005).
@@ -151,6 +152,7 @@ def balanced_difference(first, second, labels):
     Args:
         first, second: `bool (S, N)`, whether each seed's model is right about each image.
         labels: `(N,)`, the class of each image.
+        groups: `(N,)`, equal for images that belong together; None where each stands alone.
 
     Returns:
         dict: `difference`, `low`, `high`, `p_value` (of no difference), `p_equivalent` (of one beyond the margin),
@@ -158,33 +160,43 @@ def balanced_difference(first, second, labels):
         `FEWEST_SEEDS` seeds all but the difference and the counts are None: so few trainings say nothing about a method.
 
     Raises:
-        ValueError: the arms have other shapes, or a class has fewer than two images.
+        ValueError: the arms have other shapes, or a class has fewer than two images or groups.
     """
     first, second, labels = np.asarray(first, float), np.asarray(second, float), np.asarray(labels)
     if first.shape != second.shape or first.shape[1:] != labels.shape:
         raise ValueError(f"both arms need the same seeds and images; got {first.shape}, {second.shape} and {labels.shape}.")
-    classes, sizes = np.unique(labels, return_counts=True)
-    if sizes.min() < 2:
-        raise ValueError(f"class {classes[sizes.argmin()]} has one test image; an interval needs two of each class.")
+    classes = np.unique(labels)
     num_seeds, by_class = len(first), [(second - first)[:, labels == name] for name in classes]
     of_seeds = np.mean([here.mean(axis=1) for here in by_class], axis=0)
     found = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
     if num_seeds < FEWEST_SEEDS:
         return found | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
-    of_images = of_rest = 0.0
-    for here, size in zip(by_class, sizes, strict=True):
-        by_seed, by_image = here.mean(axis=1), here.mean(axis=0)
-        of_images += max(by_image.var(ddof=1) / size, 1 / (size + 2) ** 2) / len(classes) ** 2
-        rest = here - by_seed[:, None] - by_image + here.mean()
-        of_rest += (rest**2).sum() / ((num_seeds - 1) * (size - 1)) / (num_seeds * size) / len(classes) ** 2
-    return found | _interval(
-        found["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, len(labels) - len(classes)
-    )
+    of_images, of_rest, freedom = 0.0, 0.0, 0
+    for name, here in zip(classes, by_class, strict=True):
+        sums = (here - here.mean(axis=1, keepdims=True)) / here.shape[1]
+        if groups is not None:
+            sums = _sums_by_group(sums, np.asarray(groups)[labels == name])
+        count = sums.shape[1]
+        if count < 2:
+            raise ValueError(f"class {name} has one test image, or all are of one group; an interval needs two of each class.")
+        freedom += count - 1
+        correction = count / (count - 1) / len(classes) ** 2
+        of_images += max((sums.mean(axis=0) ** 2).sum() * correction, 1 / (count + 2) ** 2 / len(classes) ** 2)
+        of_rest += ((sums - sums.mean(axis=0)) ** 2).sum() * correction / (num_seeds * (num_seeds - 1))
+    return found | _interval(found["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, freedom)
 
 
-def judged_difference(first, second, labels):
+def _sums_by_group(values, groups):
+    """`float (S, G)`: the sum of each row's values `(S, N)` by group."""
+    names, place = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(values), len(names)))
+    np.add.at(sums, (slice(None), place), values)
+    return sums
+
+
+def judged_difference(first, second, labels, groups=None):
     """`balanced_difference` and its `outcome`, for a contrast that stands alone: nothing is adjusted."""
-    found = balanced_difference(first, second, labels)
+    found = balanced_difference(first, second, labels, groups)
     return found | {"outcome": outcome(found["difference"], found["p_value"], found["p_equivalent"])}
 
 
@@ -234,14 +246,14 @@ def contrasts(arm_names):
     return [pair for pair in [PRIMARY, *others] if set(pair) <= set(arm_names)]
 
 
-def verdict(right, labels):
+def verdict(right, labels, groups):
     """Every contrast of every setting, with its interval and outcome.
 
     Primary is the GAN against oversampling in the setting with most classes; all others are adjusted together by Holm's method.
 
     Args:
         right: {setting: {arm: `bool (S, N)`}}, the setting with most classes last.
-        labels: {setting: `(N,)`}.
+        labels, groups: {setting: `(N,)`}, the images' classes and which of them belong together.
 
     Returns:
         DataFrame: setting, first, second, primary, what `balanced_difference` gives, `p_holm`, `outcome`.
@@ -250,7 +262,7 @@ def verdict(right, labels):
     for setting, arms in right.items():
         for first, second in contrasts(list(arms)):
             row = {"setting": setting, "first": first, "second": second}
-            rows.append(row | balanced_difference(arms[first], arms[second], labels[setting]))
+            rows.append(row | balanced_difference(arms[first], arms[second], labels[setting], groups[setting]))
     last = next(reversed(right), None)
     primary = [(row["setting"], row["first"], row["second"]) == (last, *PRIMARY) for row in rows]
     adjusted = {}

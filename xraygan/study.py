@@ -443,21 +443,25 @@ def predictions_of(study, unit):
     return read_predictions(unit_file(study, unit).with_suffix(".csv"))
 
 
-def answers_of(study, units, test_files=None):
+def answers_of(study, units, test_files=None, group_of=None):
     """Which test images the models of finished units get right.
 
     Args:
         study: `Study`.
         units: list of `Unit` of one setting.
         test_files: the test images to judge by; None takes all.
+        group_of: Series of each file's group; None takes those that notebook 1 found.
 
     Returns:
-        `bool (units, images)`, and the images' classes `(images,)`.
+        `bool (units, images)`, the images' classes `(images,)`, and the group of each `(images,)`.
     """
     tables = [predictions_of(study, unit) for unit in units]
     if test_files is not None:
         tables = [table[table["file"].isin(test_files)] for table in tables]
-    return np.array([table["label"] == table["prediction"] for table in tables]), tables[0]["label"].to_numpy()
+    if group_of is None:
+        group_of = split.read_split(study.folders).set_index("file")["group"]
+    right = np.array([table["label"] == table["prediction"] for table in tables])
+    return right, tables[0]["label"].to_numpy(), group_of[tables[0]["file"]].to_numpy()
 
 
 def arms_table(study, units):
@@ -492,18 +496,18 @@ def leak_effect(study, units):
     return pd.DataFrame(rows)
 
 
-def compare(study, units, test_files=None):
+def compare(study, units, test_files=None, group_of=None):
     """`statistics.verdict` of the finished units, settings with most classes last; arms that lack a seed are left out.
 
     Args:
         study: `Study`.
         units: list of `Unit`.
-        test_files: the test images to judge by; None takes all.
+        test_files, group_of: as in `answers_of`.
 
     Returns:
-        the verdict, a DataFrame; a setting is left out if `test_files` holds fewer than two images of one of its classes.
+        the verdict, a DataFrame; a setting is left out if `test_files` holds fewer than two images, or groups of them, of one of its classes.
     """
-    right, labels = {}, {}
+    right, labels, groups = {}, {}, {}
     for setting in sorted({unit.setting for unit in units}, key=lambda setting: len(setting.classes)):
         here = [unit for unit in units if unit.setting == setting]
         seeds = sorted({unit.seed for unit in here})
@@ -511,10 +515,10 @@ def compare(study, units, test_files=None):
         for arm in dict.fromkeys(unit.arm for unit in here):
             finished = [unit for unit in here if unit.arm == arm and is_finished(study, unit)]
             if len(finished) == len(seeds):
-                right[setting.name][arm], labels[setting.name] = answers_of(study, finished, test_files)
-        if (
-            test_files is not None
-            and pd.Series(labels[setting.name]).value_counts().reindex(setting.classes, fill_value=0).min() < 2
-        ):
+                right[setting.name][arm], labels[setting.name], groups[setting.name] = answers_of(
+                    study, finished, test_files, group_of
+                )
+        members = pd.Series(groups[setting.name]).groupby(labels[setting.name]).nunique()
+        if test_files is not None and members.reindex(setting.classes, fill_value=0).min() < 2:
             del right[setting.name]
-    return statistics.verdict(right, labels)
+    return statistics.verdict(right, labels, groups)
