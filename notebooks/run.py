@@ -46,13 +46,13 @@ def main():
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     parameters = {
-        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_root(source.root),
-        "PROFILE": from_root(options.profile) if Path(options.profile).is_file() else options.profile,
+        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.root),
+        "PROFILE": from_notebooks(options.profile) if Path(options.profile).is_file() else options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
         "MINORITY": options.minority,
         "ALSO": options.also,
-        "GROUPS": options.groups and from_root(options.groups),
+        "GROUPS": options.groups and from_notebooks(options.groups),
         "SWEEPS": bool(options.sweeps),
         "SCHEDULER": options.scheduler,
     }
@@ -71,9 +71,9 @@ def main():
     summarise(folders)
 
 
-def from_root(path):
-    """A path as the notebooks, which run in their own folder, find it: relative to the project, so that no machine's path is kept."""
-    return Path(os.path.relpath(path, ROOT)).as_posix()
+def from_notebooks(path):
+    """A path as the notebooks, which run in their own folder, find it: relative to that, so that no machine's path is kept."""
+    return Path(os.path.relpath(path, ROOT / "notebooks")).as_posix()
 
 
 def parse_arguments():

@@ -88,7 +88,7 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     verdict["without_twins"] = [contrast | numbers | {"images": 420, "difference": -0.031}]
     record.write_json(tmp_path / "verdict.json", verdict)
     told = findings.of_published(tmp_path)
-    assert "**Fakes helped less than duplicates did: -3.0 points (95 % interval -5.0 to -1.0)" in told
+    assert "**Fakes did worse than duplicates: -3.0 points (95 % interval -5.0 to -1.0)" in told
     assert "- It's one split." in told
     assert "- On the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
     assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in told

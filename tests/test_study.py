@@ -229,6 +229,19 @@ def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom
     assert all(study.unit_file(cut, unit).stat().st_mtime_ns == written for unit, written in finished.items())
 
 
+def test_workers_of_several_threads_are_refused(whole):
+    """TensorFlow's threads and precision are a process's: two units in one would train with each other's."""
+    from dask.distributed import LocalCluster
+
+    units = study.plan(TWO, ["nothing"], [9], 24)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, host="127.0.0.1", dashboard_address=None) as cluster,
+        pytest.raises(ValueError, match="start them with --nthreads 1"),
+    ):
+        study.run(whole[0], units, cluster.scheduler_address)
+    assert not study.is_finished(whole[0], units[0])
+
+
 def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cores(tmp_path, phantom_folder, monkeypatch):
     """A real scheduler on loopback and two worker processes that see the same folders."""
     from dask.distributed import Client, LocalCluster

@@ -19,6 +19,7 @@ from xraygan import disk
 HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
 HIDDEN_SIZE = 88  # pixels a side of the black square that hides the lungs
 SHORTCUT_SHARE = 0.8  # of the score above chance that is left without lungs, from which on the alarm is raised
+FAINT = 0.1  # a whole image's score above chance below which nothing is said about what is left of it
 NEAR_DISTANCE = 34  # bits of 256 within which two images count as one picture: pairs of other pictures begin at about 40
 
 
@@ -54,7 +55,7 @@ def read_groups(path, files):
         files: `str (N,)`, the files to find.
 
     Returns:
-        `str (N,)`; files that the CSV doesn't name are a group of their own.
+        `str (N,)`; "" for files that the CSV doesn't name.
 
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images.
@@ -69,13 +70,13 @@ def read_groups(path, files):
     missing = {"file", "group"} - set(table.columns)
     if missing:
         raise ValueError(f"GROUPS has no column {' and '.join(sorted(missing))}; its columns are {', '.join(table.columns)}.")
-    table = table.dropna(subset=["file", "group"])  # an image without a known group is a group of its own
+    table = table.dropna(subset=["file", "group"])
     group_of = dict(zip(table["file"], table["group"], strict=True))
     if not set(files) & set(group_of):
         raise ValueError(
             f"GROUPS names none of the images; its first file is {next(iter(group_of), 'missing')!r}, an image is {str(files[0])!r}."
         )
-    return np.array([f"group {group_of[file]}" if file in group_of else f"file {file}" for file in files])
+    return np.array([group_of.get(file, "") for file in files])
 
 
 def find_groups(image_set, patient_groups=None):
@@ -83,7 +84,7 @@ def find_groups(image_set, patient_groups=None):
 
     Args:
         image_set: `sources.ImageSet`.
-        patient_groups: `str (N,)` from `read_groups`, or None.
+        patient_groups: `str (N,)` from `read_groups`, or None; an image without a known group is a group of its own.
 
     Returns:
         groups `int (N,)`, and the near-duplicate pairs `int (P, 2)`.
@@ -91,7 +92,8 @@ def find_groups(image_set, patient_groups=None):
     pairs = near_pairs(perceptual_hashes(image_set.images))
     links = [pairs, _links_of_equal(image_set.digests)]
     if patient_groups is not None:
-        links.append(_links_of_equal(patient_groups))
+        known = np.flatnonzero(patient_groups != "")
+        links.append(known[_links_of_equal(patient_groups[known])])
     first, second = np.concatenate(links).T
     size = len(image_set.files)
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(size, size))
@@ -147,7 +149,8 @@ def shortcut_table(images, labels, held_out, held_out_labels):
         held_out, held_out_labels: the same, to be told.
 
     Returns:
-        DataFrame: a row a view, with balanced_accuracy and share, the part of the whole image's score above chance that is left.
+        DataFrame: a row a view, with balanced_accuracy and share, the part of the whole image's score above chance that is left (NaN
+        where that score is hardly above chance).
     """
     chance = 1 / len(np.unique(labels))
     scores = {}
@@ -156,7 +159,7 @@ def shortcut_table(images, labels, held_out, held_out_labels):
         scores[name] = balanced_accuracy_score(held_out_labels, machine.predict(view(held_out)))
     table = pd.DataFrame({"balanced_accuracy": scores})
     whole = table["balanced_accuracy"].iloc[0] - chance
-    table["share"] = (table["balanced_accuracy"] - chance) / whole if whole > 0 else 0.0
+    table["share"] = (table["balanced_accuracy"] - chance) / whole if whole >= FAINT else np.nan
     return table
 
 

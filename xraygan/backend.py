@@ -91,6 +91,14 @@ def num_threads():
     return tf.config.threading.get_intra_op_parallelism_threads() or cpu_count()
 
 
+def memory():
+    """Bytes that this process may use: the machine's, or what its container is given."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    given = limit.read_text().strip() if limit.is_file() else "max"
+    return min(machine, int(given)) if given.isdigit() else machine
+
+
 def has_gpu():
     """Whether the models run on a GPU."""
     return bool(_gpu_details())

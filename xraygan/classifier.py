@@ -89,6 +89,7 @@ def train_classifier(
         state_folder,
         history_file,
         parameters={"seed": seed, "classes": source.classes, "updates_per_epoch": updates}
+        | {"precision": keras.mixed_precision.global_policy().name}
         | {"images": training.fingerprint(images, y), "validation": training.fingerprint(*validation)}
         | ({} if weights is None else {"weights": list(map(float, weights))}),
         monitor="val_loss",

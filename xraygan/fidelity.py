@@ -185,10 +185,12 @@ def diversity(real, fake):
 
 
 def make_judge(classifier, training_images, held_out):
-    """A `Judge`, or None where there are too few held-out images to judge by; then a sentence says so."""
-    if len(held_out) >= FEWEST:
+    """A `Judge`, or None where there are too few training or held-out images to judge by; then a sentence says so."""
+    if min(len(training_images), len(held_out)) >= FEWEST:
         return Judge(classifier, training_images, held_out)
-    print(f"{len(held_out)} held-out images are too few to judge the fakes by numbers (at least {FEWEST}).")
+    print(
+        f"{len(training_images)} training and {len(held_out)} held-out images are too few to judge the fakes by numbers (at least {FEWEST} each)."
+    )
     return None
 
 

@@ -35,6 +35,9 @@ def of_shortcuts(shortcuts):
         f"With the lungs hidden, balanced accuracy {hidden['balanced_accuracy']:.3f}: {hidden['share']:.0%} of the score above chance is left. "
         f"With images {shortcuts.index[-1]} pixels, {tiny['balanced_accuracy']:.3f}. "
     )
+    if pd.isna(hidden["share"]):
+        whole = shortcuts["balanced_accuracy"].iloc[0]
+        return f"Nothing can be said about shortcuts: so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
     if audit.has_shortcut(shortcuts):
         return f"**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
     return f"No shortcut found. {numbers}"
@@ -243,8 +246,8 @@ def _answer(primary, margin):
             f"{primary['images']} test images."
         )
     words = {
-        statistics.BETTER: "Fakes helped more than duplicates did",
-        statistics.WORSE: "Fakes helped less than duplicates did",
+        statistics.BETTER: "Fakes did better than duplicates",
+        statistics.WORSE: "Fakes did worse than duplicates",
         statistics.EQUIVALENT: f"Fakes and duplicates are equivalent (within {100 * margin:.0f} points)",
         statistics.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
     }
@@ -279,6 +282,10 @@ def warnings_of(notes, shortcuts):
     if not notes["groups_file"]:
         found.append(
             "Patients aren't known (`GROUPS`): one may stand in train and in test, and the interval takes all test images for different patients."
+        )
+    elif notes["data"]["without_group"]:
+        found.append(
+            f"`GROUPS` names no patient for {notes['data']['without_group']} of the images: each is taken for a patient of its own."
         )
     if audit.has_shortcut(shortcuts):
         hidden = shortcuts.loc[audit.HIDDEN]

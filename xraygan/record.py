@@ -7,6 +7,7 @@ import time
 from xraygan import backend, disk
 
 ADDED = ("parts", "models")  # what a record gains as the run goes on
+MAY_CHANGE = ("profile", "machine")  # what may be different when notebook 1 runs again: more epochs or seeds, another computer
 
 
 def write_json(path, content):
@@ -36,12 +37,28 @@ def start_record(folders, **content):
     """Write `results/RUN/record.json` before any training; `add` notes below "parts" what each took, below "models" each file's hash.
 
     What an earlier call of the same run noted is kept, so that a training in several goes is counted whole.
+
+    Raises:
+        ValueError: a run of this name has trained models of other images, classes or settings.
     """
     path = folders.results / "record.json"
     content = json.loads(json.dumps(content))  # as it will be read back
     earlier = read_json(path) if path.exists() else {}
     added = {kind: earlier.pop(kind, {}) for kind in ADDED}
-    write_json(path, content | (added if earlier == content else {kind: {} for kind in ADDED}))
+    changed = [key for key in content if key not in MAY_CHANGE and earlier.get(key) != content[key]]
+    if precision_of(earlier) != precision_of(content):
+        changed.append("precision")
+    if changed and added["models"]:
+        raise ValueError(
+            f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
+            f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it anew."
+        )
+    write_json(path, content | ({kind: {} for kind in ADDED} if changed else added))
+
+
+def precision_of(notes):
+    """The precision that a record's models were trained in; None before it says so."""
+    return notes.get("machine", {}).get("precision")
 
 
 def add(folders, kind, name, note):

@@ -1,5 +1,6 @@
 """A run as notebook 1 left it: where its files are, what it decided, its images and their split."""
 
+import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -29,6 +30,28 @@ class Run:
     @property
     def source(self):
         return self.images.source
+
+    def require_settings(self, profile, machine):
+        """Stop where notebook 1 ran with other settings: what it trained couldn't be compared with what comes now.
+
+        Args:
+            profile: `settings.Profile`.
+            machine: what `backend.configure` chose.
+
+        Raises:
+            ValueError: a number of the profile or the precision differs.
+        """
+        asked, noted = json.loads(json.dumps(vars(profile))), self.notes["profile"]
+        changed = [key for key in asked if asked[key] != noted[key]]
+        if changed:
+            raise ValueError(
+                f"PROFILE differs from notebook 1's ({noted['name']!r}) in {', '.join(changed)}: give all three notebooks the same, or run notebook 1 again."
+            )
+        precision = record.precision_of(self.notes)
+        if machine["precision"] != precision:
+            raise ValueError(
+                f"notebook 1 ran in {precision}, and this is {machine['precision']}: set PRECISION = {precision!r} here, or choose another RUN for all three."
+            )
 
     def select(self, part, classes):
         """The images of some classes in one part, `uint8 (N, 128, 128, 1)`, in the split's order."""

@@ -19,7 +19,8 @@ def make_split(image_set, groups, validation_share=0.2, max_train_images=None, o
         image_set: `sources.ImageSet`.
         groups: `int (N,)`; images of one group (duplicates, one patient) never stand on both sides of train/validation.
         validation_share: share of the training images kept for validation, real images only.
-        max_train_images: keep at most this many of the train folder, class by class in proportion; None keeps all.
+        max_train_images: keep about this many of the train folder, class by class in proportion, but of each class a tenth of this many if it
+            has them; None keeps all.
         on_leak: "drop" leaves out training images whose group also stands in test, "report" keeps them.
         seed: of the choice.
 
@@ -70,7 +71,9 @@ def read_split(folders):
         FileNotFoundError: there is none yet.
     """
     path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    return pd.read_csv(path, dtype={"file": str, "class": str, "part": str})
+    return pd.read_csv(
+        path, dtype={"file": str, "class": str, "part": str}, keep_default_na=False
+    )  # a class may be called None
 
 
 def unseen_test_files(split):
@@ -86,12 +89,12 @@ def select(image_set, split, part, classes):
 
 
 def _surplus(part, labels, max_images, rng):
-    """Rows of the train folder beyond `max_images`, taken from each class in proportion."""
+    """Rows of the train folder beyond `max_images`, taken from each class in proportion: a rare one isn't thinned to a handful."""
     train = np.flatnonzero(part == "train")
     surplus = []
     for label in np.unique(labels):
         members = rng.permutation(train[labels[train] == label])
-        surplus.append(members[int(max_images * len(members) / len(train)) :])
+        surplus.append(members[max(max_images * len(members) // len(train), max_images // 10) :])
     return np.concatenate(surplus) if len(train) > max_images else np.array([], dtype=int)
 
 

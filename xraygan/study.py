@@ -9,7 +9,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import shutil
 import time
 import warnings
@@ -250,6 +249,11 @@ class _workers:
         from dask.distributed import Client  # here, since most never need a cluster
 
         self.client = Client(self.scheduler)
+        if set(self.client.nthreads().values()) - {1}:
+            self.client.close()
+            raise ValueError(
+                "SCHEDULER has workers of several threads, and TensorFlow's settings hold for a process: start them with --nthreads 1."
+            )
         self.configuration = joblib.parallel_config(backend="dask")
         self.configuration.__enter__()
         return -1
@@ -264,8 +268,7 @@ def _num_local_jobs(threads):
     """As many as cores and memory allow; one where a GPU does the work."""
     if backend.has_gpu():
         return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else MEMORY_OF_A_UNIT
-    return max(1, min(joblib.cpu_count() // threads, int(memory / MEMORY_OF_A_UNIT)))
+    return max(1, min(joblib.cpu_count() // threads, int(backend.memory() / MEMORY_OF_A_UNIT)))
 
 
 def _in_worker(function, study, unit):
@@ -280,7 +283,7 @@ def _in_worker(function, study, unit):
 
 
 @functools.lru_cache(maxsize=1)
-def _open_run(data, folders):
+def _open_run(data, folders, fingerprint):  # a worker that lives long must notice when these are other images
     return runs.open_run(data, folders)
 
 
@@ -293,7 +296,7 @@ def images_of(study, setting, seed):
     Returns:
         `sources.Source`, and {part: (images `uint8 (N, 128, 128, 1)`, labels `int (N,)`, files)} of train, validation and test.
     """
-    everything = _open_run(study.data, study.folders).everything
+    everything = _open_run(study.data, study.folders, record.read_record(study.folders)["data"]["fingerprint"]).everything
     table = split.read_split(study.folders)
     if setting.with_leaks:
         table["part"] = table["part"].replace(split.LEAK, "train")
@@ -435,7 +438,9 @@ def adopt(study, setting, num_extra):
 
 
 def read_predictions(file):
-    return pd.read_csv(file, dtype={"file": str, "label": str, "prediction": str})
+    return pd.read_csv(
+        file, dtype={"file": str, "label": str, "prediction": str}, keep_default_na=False
+    )  # a class may be called None
 
 
 def predictions_of(study, unit):
