@@ -198,4 +198,23 @@ def test_nothing_is_said_about_shortcuts_where_whole_images_are_not_told_apart(r
     images, labels = rng.integers(0, 256, (80, 128, 128, 1), dtype=np.uint8), np.arange(80) % 2
     table = audit.shortcut_table(images[:40], labels[:40], images[40:], labels[40:])
     assert table["share"].isna().all() and not audit.has_shortcut(table)
-    assert findings.of_shortcuts(table).startswith("Nothing can be said about shortcuts")
+    told = findings.of_shortcuts(table.rename_axis("view").reset_index().assign(setting="2-classes"))
+    assert told.startswith("2 classes: nothing can be said about shortcuts")
+
+
+def test_shortcuts_are_looked_for_in_each_choice_of_classes(rng):
+    """Classes A and B differ in their borders, C is as B: a shortcut in two classes, and a smaller one in three."""
+    labels = np.arange(180) % 3
+    images = rng.integers(0, 100, (180, 128, 128, 1), dtype=np.uint8)
+    images[labels == 0, :8] = 255
+    data = image_set(["train"] * 180, labels, images)
+    part = np.where(np.arange(180) < 120, "train", "validation")
+    parts = pd.DataFrame({"file": data.files, "class": np.array(["A", "B", "C"])[labels], "part": part})
+    table = audit.shortcuts_by_setting(data, parts, [("A", "B"), ("A", "B", "C"), ("A", "B")])
+    assert table["setting"].tolist() == ["2-classes"] * 4 + ["3-classes"] * 4
+    of_two, of_three = (table[table["setting"] == f"{count}-classes"].set_index("view") for count in (2, 3))
+    assert of_two.loc["lungs hidden", "balanced_accuracy"] == 1 and of_three.loc["lungs hidden", "balanced_accuracy"] < 0.9
+    notes = {"is_phantom": False, "groups_file": "patients.csv", "data": {"without_group": 2}}
+    warned = findings.warnings_of(notes, table)
+    assert "100% of its score above chance in 2 classes (balanced accuracy 1.000)" in warned[-1]
+    assert any("names no patient for 2 of the images" in line for line in warned)

@@ -163,6 +163,29 @@ def shortcut_table(images, labels, held_out, held_out_labels):
     return table
 
 
+def shortcuts_by_setting(image_set, parts, settings):
+    """`shortcut_table` of the training and validation parts, one for each choice of classes.
+
+    Args:
+        image_set: `sources.ImageSet` of all classes.
+        parts: the split, with columns file, class and part.
+        settings: tuples of class names; one that comes twice is taken once.
+
+    Returns:
+        DataFrame: setting ("2-classes"), view, balanced_accuracy, share.
+    """
+    tables = []
+    for classes in dict.fromkeys(settings):
+        of_part = {}
+        for part in ("train", "validation"):
+            rows = image_set.rows(parts.loc[(parts["part"] == part) & parts["class"].isin(classes), "file"])
+            of_part[part] = image_set.images[rows], image_set.labels[rows]
+        table = shortcut_table(*of_part["train"], *of_part["validation"]).rename_axis("view").reset_index()
+        table.insert(0, "setting", f"{len(classes)}-classes")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
 def has_shortcut(table):
     """Whether most of the score is left with the lungs hidden."""
     return bool(table.loc[HIDDEN, "share"] >= SHORTCUT_SHARE)

@@ -29,18 +29,25 @@ def of_baseline(folders):
 
 
 def of_shortcuts(shortcuts):
-    """What is left of the score without lungs, as Markdown, from `audit.shortcut_table`."""
-    hidden, tiny = shortcuts.loc[audit.HIDDEN], shortcuts.iloc[-1]
+    """What is left of the score without lungs, as Markdown, a paragraph a setting, from `audit.shortcuts_by_setting`."""
+    return "\n\n".join(
+        _shortcut(f"{setting.replace('-', ' ')}: ", table.set_index("view"))
+        for setting, table in shortcuts.groupby("setting", sort=False)
+    )
+
+
+def _shortcut(setting, table):
+    hidden, tiny = table.loc[audit.HIDDEN], table.iloc[-1]
+    if pd.isna(hidden["share"]):
+        whole = table["balanced_accuracy"].iloc[0]
+        return f"{setting}nothing can be said about shortcuts, so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
     numbers = (
         f"With the lungs hidden, balanced accuracy {hidden['balanced_accuracy']:.3f}: {hidden['share']:.0%} of the score above chance is left. "
-        f"With images {shortcuts.index[-1]} pixels, {tiny['balanced_accuracy']:.3f}. "
+        f"With images {table.index[-1]} pixels, {tiny['balanced_accuracy']:.3f}. "
     )
-    if pd.isna(hidden["share"]):
-        whole = shortcuts["balanced_accuracy"].iloc[0]
-        return f"Nothing can be said about shortcuts: so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
-    if audit.has_shortcut(shortcuts):
-        return f"**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
-    return f"No shortcut found. {numbers}"
+    if audit.has_shortcut(table):
+        return f"{setting}**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
+    return f"{setting}no shortcut found. {numbers}"
 
 
 def of_gan(folders):
@@ -125,7 +132,7 @@ def of_published(folder):
 def numbers_of_study(folder):
     """The mean of each arm of the published study, its sweeps, and what it found besides, as Markdown; what isn't there yet is left out."""
     shortcuts = folder / "shortcuts.csv"
-    told = [of_shortcuts(pd.read_csv(shortcuts, index_col="view"))] if shortcuts.exists() else []
+    told = [of_shortcuts(pd.read_csv(shortcuts))] if shortcuts.exists() else []
     tables = [*told, means_of_arms(folder)] + [
         _sweep_table(folder, name) for name in SWEPT if sweep_file(folder, name).exists()
     ]
@@ -274,7 +281,7 @@ def warnings_of(notes, shortcuts):
 
     Args:
         notes: the run's record.
-        shortcuts: `audit.shortcut_table`.
+        shortcuts: `audit.shortcuts_by_setting`.
     """
     found = ["The interval is conditional on this one split of this one data set."]
     if notes["is_phantom"]:
@@ -287,11 +294,15 @@ def warnings_of(notes, shortcuts):
         found.append(
             f"`GROUPS` names no patient for {notes['data']['without_group']} of the images: each is taken for a patient of its own."
         )
-    if audit.has_shortcut(shortcuts):
-        hidden = shortcuts.loc[audit.HIDDEN]
+    left = {setting: table.set_index("view") for setting, table in shortcuts.groupby("setting", sort=False)}
+    alarms = {setting: table.loc[audit.HIDDEN] for setting, table in left.items() if audit.has_shortcut(table)}
+    if alarms:
+        told = " and ".join(
+            f"{hidden['share']:.0%} of its score above chance in {setting.replace('-', ' ')} (balanced accuracy {hidden['balanced_accuracy']:.3f})"
+            for setting, hidden in alarms.items()
+        )
         found.append(
-            f"Shortcut: with the lungs hidden a small classifier still has {hidden['share']:.0%} of its score above chance (balanced accuracy "
-            f"{hidden['balanced_accuracy']:.3f}, {len(notes['classes'])} classes), so most of what is compared here isn't lungs."
+            f"Shortcut: with the lungs hidden a small classifier still has {told}, so most of what is compared there isn't lungs."
         )
     return found
 
