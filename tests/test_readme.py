@@ -88,13 +88,32 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     verdict["without_twins"] = [contrast | numbers | {"images": 420, "difference": -0.031}]
     record.write_json(tmp_path / "verdict.json", verdict)
     told = findings.of_published(tmp_path)
-    assert "**Fakes did worse than duplicates: -3.0 points (95 % interval -5.0 to -1.0)" in told
+    assert "**Fakes did worse than duplicates (the contrast named beforehand): -3.0 points (95 % interval -5.0 to -1.0)" in told
     assert "- It's one split." in told
-    assert "- On the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
+    assert "- Fakes against duplicates on the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
     assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in told
+    others = [
+        contrast | numbers | {"setting": setting, "first": first, "second": second, "primary": False, "outcome": outcome}
+        for setting, first, second, outcome in (
+            ("2-classes", "nothing", "gan", statistics.EQUIVALENT),
+            ("3-classes", "nothing", "gan", statistics.EQUIVALENT),
+            ("2-classes", "nothing", "classical", statistics.BETTER),
+            ("3-classes", "nothing", "classical", statistics.INCONCLUSIVE),
+        )
+    ]
+    lines = findings.of_verdict(verdict | {"contrasts": verdict["contrasts"] + others}).splitlines()
+    alike = "-3.0 points (95 % interval -5.0 to -1.0) in 2 classes, -3.0 points (95 % interval -5.0 to -1.0) in 3 classes.**"
+    assert lines[0] == f"**Adding fakes changed nothing that matters (less than 2 points of balanced accuracy): {alike}"
+    assert lines[2].startswith("**Fakes did worse than duplicates (the contrast named beforehand)")
+    assert lines[-2] == "- Of the 4 other contrasts, adjusted together, 3 are decided, 2 of them fakes against nothing:"
+    assert lines[-1].startswith("    - classical against nothing, 2 classes: better, -3.0 points")
     monkeypatch.setattr(readme, "REAL_VERDICT", disk.ROOT / "verdict.png")
-    assert readme.finding(tmp_path, None) == (
-        f"On real radiographs: {findings.of_verdict(verdict)}\n\n![Differences between arms, with intervals](verdict.png)"
+    assert readme.finding(tmp_path, None) == f"On real radiographs: {findings.answer_of(verdict)}"
+    monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
+    monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path.parent / "verdict.png")
+    section = readme.study_on_real_images(tmp_path, tmp_path)
+    assert section.startswith(
+        "![Differences between arms, with intervals](verdict.png)\n\n- Fakes against duplicates on the 420"
     )
 
 

@@ -219,28 +219,63 @@ def markdown_table(table, first_column):
 
 
 def of_verdict(verdict):
-    """The answer, from `verdict.json`: the primary contrast in one sentence, fakes against nothing, warnings, and what else is decided."""
-    primary = next(row for row in verdict["contrasts"] if row["primary"])
-    lines = [f"**{_answer(primary, verdict['margin'])}**"]
-    lines += [
-        f"- Against nothing added, {row['setting'].replace('-', ' ')}: {row['outcome'] if row['low'] is not None else 'no claim'}, {with_interval(row)}."
-        for row in verdict["contrasts"]
-        if (row["first"], row["second"]) == ("nothing", "gan")
+    """The answer, from `verdict.json`, and what else it says, as Markdown."""
+    return f"{answer_of(verdict)}\n{rest_of(verdict)}"
+
+
+def answer_of(verdict):
+    """Fakes against nothing, the primary contrast, and the warnings, as Markdown."""
+    answers = [
+        *_against_nothing(_fakes_against_nothing(verdict), verdict["margin"]),
+        _answer(_primary(verdict), verdict["margin"]),
     ]
-    lines += [f"- {warning}" for warning in verdict["warnings"]]
+    warnings = [f"- {warning}" for warning in verdict["warnings"]]
+    return "\n".join(["\n\n".join(f"**{answer}**" for answer in answers) + "\n", *warnings])
+
+
+def rest_of(verdict):
+    """The primary contrast on fewer images, and which other contrasts are decided, as Markdown."""
+    primary, lines = _primary(verdict), []
     for row in verdict["without_twins"]:
         if row["primary"] and row["images"] < primary["images"]:
             lines.append(
-                f"- On the {row['images']} test images that have no twin in the train folder, nor another image of their patient where patients "
-                f"are known, {row['setting'].replace('-', ' ')}: {with_interval(row)}."
+                f"- Fakes against duplicates on the {row['images']:,} test images that have no twin in the train folder, nor another image of their "
+                f"patient where patients are known, {row['setting'].replace('-', ' ')}: {with_interval(row)}."
             )
-    decided = [row for row in verdict["contrasts"] if not row["primary"] and row["outcome"] != statistics.INCONCLUSIVE]
-    others = len(verdict["contrasts"]) - 1
+    others = [row for row in verdict["contrasts"] if not row["primary"]]
+    decided = [row for row in others if row["outcome"] != statistics.INCONCLUSIVE]
+    besides = [row for row in decided if row not in _fakes_against_nothing(verdict)]
     lines.append(
-        f"- Of the {others} other contrasts, adjusted together, {len(decided)} are decided" + (":" if decided else ".")
+        f"- Of the {len(others)} other contrasts, adjusted together, {len(decided)} are decided"
+        + (f", {len(decided) - len(besides)} of them fakes against nothing" if len(besides) < len(decided) else "")
+        + (":" if besides else ".")
     )
-    lines += [f"    - {_contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in decided]
+    lines += [f"    - {_contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in besides]
     return "\n".join(lines)
+
+
+def _primary(verdict):
+    return next(row for row in verdict["contrasts"] if row["primary"])
+
+
+def _fakes_against_nothing(verdict):
+    return [row for row in verdict["contrasts"] if (row["first"], row["second"]) == ("nothing", "gan")]
+
+
+def _against_nothing(rows, margin):
+    """What adding fakes changed, a sentence for all settings that come out alike."""
+    words = {
+        statistics.BETTER: "Adding fakes helped",
+        statistics.WORSE: "Adding fakes hurt",
+        statistics.EQUIVALENT: f"Adding fakes changed nothing that matters (less than {100 * margin:.0f} points of balanced accuracy)",
+        statistics.INCONCLUSIVE: "Whether adding fakes changes anything can't be told",
+        None: "Fakes against nothing added, without a claim",
+    }
+    told = {}
+    for row in rows:
+        outcome = None if row["low"] is None else row["outcome"]
+        told.setdefault(outcome, []).append(f"{with_interval(row)} in {row['setting'].replace('-', ' ')}")
+    return [f"{words[outcome]}: {', '.join(numbers)}." for outcome, numbers in told.items()]
 
 
 def _answer(primary, margin):
@@ -250,7 +285,7 @@ def _answer(primary, margin):
         return (
             f"No claim is made about the method: {seeds} of each arm, and it takes {statistics.FEWEST_SEEDS} or more to tell it from chance. "
             f"Fakes against duplicates: {with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
-            f"{primary['images']} test images."
+            f"{primary['images']:,} test images."
         )
     words = {
         statistics.BETTER: "Fakes did better than duplicates",
@@ -259,8 +294,8 @@ def _answer(primary, margin):
         statistics.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
     }
     return (
-        f"{words[primary['outcome']]}: {with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
-        f"{primary['seeds']} seeds, {primary['images']} test images. Such a study finds a difference of "
+        f"{words[primary['outcome']]} (the contrast named beforehand): {with_interval(primary)}, {primary['setting'].replace('-', ' ')}, "
+        f"{primary['seeds']} seeds, {primary['images']:,} test images. Such a study finds a difference of "
         f"{100 * primary['smallest_seen']:.1f} points four times in five."
     )
 
@@ -271,9 +306,12 @@ def _contrast(row):
 
 def with_interval(row):
     """A contrast's difference in points, with its interval where it has one."""
+    difference, low, high = (
+        f"{round(100 * (row[key] or 0), 1) + 0.0:+.1f}" for key in ("difference", "low", "high")
+    )  # never -0.0
     if pd.isna(row["low"]):  # None as JSON has it, NaN as a CSV's
-        return f"{100 * row['difference']:+.1f} points"
-    return f"{100 * row['difference']:+.1f} points (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+        return f"{difference} points"
+    return f"{difference} points (95 % interval {low} to {high})"
 
 
 def warnings_of(notes, shortcuts):

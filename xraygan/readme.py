@@ -78,8 +78,7 @@ def passages():
 def finding(study, phantom):
     """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
-        picture = f"![Differences between arms, with intervals]({REAL_VERDICT.relative_to(disk.ROOT).as_posix()})"
-        return f"On real radiographs: {findings.of_verdict(record.read_json(study / 'verdict.json'))}\n\n{picture}"
+        return f"On real radiographs: {findings.answer_of(record.read_json(study / 'verdict.json'))}"
     return (
         findings.of_progress(study)
         + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
@@ -101,9 +100,12 @@ def hardware(folder):
 
 def study_on_real_images(folder, benchmarks):
     """The numbers of the published study, what was measured of it besides, and how to go on with it or repeat it."""
-    numbers = "\n\n".join([findings.numbers_of_study(folder), *_measured_of_study(benchmarks)])
+    passages = [findings.numbers_of_study(folder), *_measured_of_study(benchmarks)]
+    if (folder / "verdict.json").exists():
+        picture = f"![Differences between arms, with intervals]({REAL_VERDICT.relative_to(disk.ROOT).as_posix()})"
+        passages = [picture, findings.rest_of(record.read_json(folder / "verdict.json")), *passages]
     return (
-        f"{numbers}\n\n"
+        "\n\n".join(passages) + "\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
         f"`make study DATA=… PROFILE=study ALSO=PNEUMONIA SWEEPS=1 RUN={folder.name}` on the same images takes them over and goes on; "
         "with another `RUN` it repeats the study from nothing."
