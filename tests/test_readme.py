@@ -169,14 +169,18 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396, 1288)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
     assert "\n- " not in readme.study_on_real_images(tmp_path, tmp_path)
     all_images = row | {"test_images": "all", "images": 1288}
+    against_nothing = all_images | {"first": "nothing", "primary": False, "outcome": statistics.EQUIVALENT}
+    others = all_images | {"first": "classical", "primary": False, "difference": 0.077}
     unseen = row | {"test_images": "unseen patients", "difference": 0.02}
-    others = row | {"test_images": "all", "first": "nothing", "primary": False, "images": 77}
-    pd.DataFrame([all_images, others, unseen]).to_csv(tmp_path / "verdict_with_patients.csv", index=False)
+    rows = pd.DataFrame([all_images, against_nothing, others, unseen])
+    rows.to_csv(tmp_path / "verdict_with_patients.csv", index=False)
     pd.DataFrame([row | {"outcome": statistics.EQUIVALENT}]).to_csv(tmp_path / "same_arm.csv", index=False)
     told = readme.study_on_real_images(tmp_path, tmp_path)
-    assert "own lists name: inconclusive, +1.0 points (95 % interval -1.0 to +3.0), 3 classes, 1288 test images." in told
-    assert "no image in the train folder: inconclusive, +2.0 points (95 % interval -1.0 to +3.0), 3 classes, 1000 test" in told
-    assert "77" not in told
+    interval = "points (95 % interval -1.0 to +3.0)"
+    assert f"instead of images (1,288): GAN against oversampling, 3 classes: inconclusive, +1.0 {interval}; GAN against" in told
+    assert f"GAN against nothing, 3 classes: equivalent, +1.0 {interval}." in told
+    assert f"no image in the train folder (1,000): GAN against oversampling, 3 classes: inconclusive, +2.0 {interval}." in told
+    assert "7.7" not in told
     assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
     pd.DataFrame([row | {"low": None, "high": None, "seeds": 2}]).to_csv(tmp_path / "same_arm.csv", index=False)
     assert "with 2 other seeds, 3 classes: inconclusive, +1.0 points (`" in readme.study_on_real_images(tmp_path, tmp_path)

@@ -250,7 +250,7 @@ def rest_of(verdict):
         + (f", {len(decided) - len(besides)} of them fakes against nothing" if len(besides) < len(decided) else "")
         + (":" if besides else ".")
     )
-    lines += [f"    - {_contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in besides]
+    lines += [f"    - {contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in besides]
     return "\n".join(lines)
 
 
@@ -300,7 +300,8 @@ def _answer(primary, margin):
     )
 
 
-def _contrast(row):
+def contrast(row):
+    """A contrast in words: the second arm against the first, and where."""
     return f"{in_words(row['second'])} against {in_words(row['first'])}, {row['setting'].replace('-', ' ')}"
 
 

@@ -118,14 +118,18 @@ def _measured_of_study(benchmarks):
     if (benchmarks / "verdict_with_patients.csv").exists():
         rows = pd.read_csv(benchmarks / "verdict_with_patients.csv")
         which = {
-            "all": "with an interval over the patients that the collections' own lists name",
-            "unseen patients": "and where such a patient has no image in the train folder",
+            "all": "Over the patients that the collections' own lists name instead of images",
+            "unseen patients": "On the test images alone whose patient, by those lists, has no image in the train folder",
         }
-        lines += [
-            f"- Fakes against duplicates, {which[row['test_images']]}: {row['outcome']}, {findings.with_interval(row)}, "
-            f"{row['setting'].replace('-', ' ')}, {row['images']} test images."
-            for row in rows[rows["primary"]].to_dict("records")
-        ]
+        for kind, here in rows.groupby("test_images", sort=False):
+            told = [
+                f"{findings.contrast(row)}: {row['outcome']}, {findings.with_interval(row)}"
+                for row in here.to_dict("records")
+                if row["primary"] or (row["first"], row["second"]) == ("nothing", "gan")
+            ]
+            lines.append(
+                f"- {which[kind]} ({' and '.join(f'{size:,}' for size in here['images'].unique())}): {'; '.join(told)}."
+            )
     if (benchmarks / "same_arm.csv").exists():
         lines += [
             f"- A comparison whose truth is known, nothing added against nothing added with {row['seeds']} other seeds, "
