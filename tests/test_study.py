@@ -235,7 +235,7 @@ def test_workers_of_several_threads_are_refused(whole):
 
     units = study.plan(TWO, ["nothing"], [9], 24)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
         pytest.raises(ValueError, match="start them with --nthreads 1"),
     ):
         study.run(whole[0], units, cluster.scheduler_address)
