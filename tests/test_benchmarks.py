@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from benchmarks import audit, determinism, machine, recipes, steps
-from xraygan import dcgan
+from xraygan import dcgan, split
 
 
 def test_operations_are_counted_as_by_hand():
@@ -85,3 +85,5 @@ def test_the_audits_pairs_are_counted_as_by_hand(phantom_images):
     first, second = sorted(true)[0]
     by_hand = np.corrcoef(*(here.images[here.rows([file])[0]].ravel().astype(float) for file in (first, second)))[0, 1]
     assert audit.lowest_correlation({(first, second)}, here) == pytest.approx(by_hand, abs=6e-4)
+    of_patient = pd.DataFrame({"file": here.files, "part": here.parts, "group": keys})
+    assert len(split.unseen_test_files(of_patient)) == (here.parts == "test").sum() - 1

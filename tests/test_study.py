@@ -162,6 +162,7 @@ def test_a_setting_is_left_out_where_too_few_of_its_images_are_judged(whole):
     table = study.predictions_of(tiny, next(unit for unit in units if unit.setting == THREE))
     minority = table.loc[table["label"] == "COVID19", "file"]
     assert set(study.compare(tiny, units)["setting"]) == {THREE.name, SCARCE.name}
+    assert study.compare(tiny, study.plan(THREE, ["nothing"], [7], 24)).empty, "no arm has all its seeds"
     assert set(study.compare(tiny, units, set(table["file"]) - set(minority[1:]))["setting"]) == {SCARCE.name}
 
 

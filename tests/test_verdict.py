@@ -186,6 +186,6 @@ def test_the_verdict_names_one_primary_contrast_and_adjusts_the_others(rng):
 
 def test_a_class_with_one_image_is_a_sentence():
     with pytest.raises(ValueError, match="class B has one test image"):
-        statistics.balanced_difference(np.ones((3, 3)), np.ones((3, 3)), ["A", "A", "B"])
-    with pytest.raises(ValueError, match="class B has one test image, or all are of one group"):
+        statistics.balanced_difference(np.ones((2, 3)), np.ones((2, 3)), ["A", "A", "B"])
+    with pytest.raises(ValueError, match="all test images of class B are of one group"):
         statistics.balanced_difference(np.ones((3, 4)), np.ones((3, 4)), ["A", "A", "B", "B"], [0, 1, 2, 2])

@@ -1,7 +1,5 @@
 """Leaks and shortcuts: which images stand on both sides of the split, and what a classifier can tell without seeing lungs."""
 
-from pathlib import Path
-
 import imagehash
 import numpy as np
 import pandas as pd
@@ -60,7 +58,7 @@ def read_groups(path, files):
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images.
     """
-    path = next((option for option in (Path(path).expanduser(), disk.ROOT / path) if option.is_file()), None)
+    path = disk.find_file(path)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
     try:

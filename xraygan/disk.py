@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE = Path(os.environ.get("XRAYGAN_STORE", ROOT))  # where data/, models/, images/ and results/ live (Drive, in Colab)
 
 
+def find_file(path):
+    """A file that a user names: from where the process runs, or from the project's folder; None where it's in neither."""
+    return next((option for option in (Path(path).expanduser(), ROOT / path) if option.is_file()), None)
+
+
 @contextlib.contextmanager
 def write_errors_explained(path):
     """Turn what keeps the block from writing to `path` into one sentence that says what to do, still an `OSError`."""

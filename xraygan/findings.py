@@ -31,23 +31,23 @@ def of_baseline(folders):
 def of_shortcuts(shortcuts):
     """What is left of the score without lungs, as Markdown, a paragraph a setting, from `audit.shortcuts_by_setting`."""
     return "\n\n".join(
-        _shortcut(f"{setting.replace('-', ' ')}: ", table.set_index("view"))
+        f"{setting.replace('-', ' ')}: {_shortcut(table.set_index('view'))}"
         for setting, table in shortcuts.groupby("setting", sort=False)
     )
 
 
-def _shortcut(setting, table):
+def _shortcut(table):
     hidden, tiny = table.loc[audit.HIDDEN], table.iloc[-1]
     if pd.isna(hidden["share"]):
         whole = table["balanced_accuracy"].iloc[0]
-        return f"{setting}nothing can be said about shortcuts, so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
+        return f"nothing can be said about shortcuts, so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
     numbers = (
         f"With the lungs hidden, balanced accuracy {hidden['balanced_accuracy']:.3f}: {hidden['share']:.0%} of the score above chance is left. "
         f"With images {table.index[-1]} pixels, {tiny['balanced_accuracy']:.3f}. "
     )
     if audit.has_shortcut(table):
-        return f"{setting}**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
-    return f"{setting}no shortcut found. {numbers}"
+        return f"**Shortcut.** {numbers}Most of the score on these data isn't lungs, whatever is added to the training part."
+    return f"no shortcut found. {numbers}"
 
 
 def of_gan(folders):
@@ -259,7 +259,12 @@ def _primary(verdict):
 
 
 def _fakes_against_nothing(verdict):
-    return [row for row in verdict["contrasts"] if (row["first"], row["second"]) == ("nothing", "gan")]
+    return [row for row in verdict["contrasts"] if is_against_nothing(row)]
+
+
+def is_against_nothing(row):
+    """Whether a contrast is that of fakes against nothing added."""
+    return (row["first"], row["second"]) == ("nothing", "gan")
 
 
 def _against_nothing(rows, margin):
@@ -307,12 +312,14 @@ def contrast(row):
 
 def with_interval(row):
     """A contrast's difference in points, with its interval where it has one."""
-    difference, low, high = (
-        f"{round(100 * (row[key] or 0), 1) + 0.0:+.1f}" for key in ("difference", "low", "high")
-    )  # never -0.0
+    difference = f"{_in_points(row['difference'])} points"
     if pd.isna(row["low"]):  # None as JSON has it, NaN as a CSV's
-        return f"{difference} points"
-    return f"{difference} points (95 % interval {low} to {high})"
+        return difference
+    return f"{difference} (95 % interval {_in_points(row['low'])} to {_in_points(row['high'])})"
+
+
+def _in_points(share):
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
 
 
 def warnings_of(notes, shortcuts):

@@ -125,7 +125,7 @@ def _measured_of_study(benchmarks):
             told = [
                 f"{findings.contrast(row)}: {row['outcome']}, {findings.with_interval(row)}"
                 for row in here.to_dict("records")
-                if row["primary"] or (row["first"], row["second"]) == ("nothing", "gan")
+                if row["primary"] or findings.is_against_nothing(row)
             ]
             lines.append(
                 f"- {which[kind]} ({' and '.join(f'{size:,}' for size in here['images'].unique())}): {'; '.join(told)}."

@@ -56,8 +56,8 @@ def load_profile(name):
     Raises:
         ValueError: no such profile, a key too many or missing, or a value that isn't a sensible number.
     """
-    options = (PROFILES / f"{name}.yaml", Path(name).expanduser(), disk.ROOT / name)
-    path = next((option for option in options if option.is_file()), None)
+    named = PROFILES / f"{name}.yaml"
+    path = named if named.is_file() else disk.find_file(name)
     if path is None:
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
         raise ValueError(f"PROFILE is {name!r}; choose one of {known}, or give the path of a YAML file with the same keys.")

@@ -71,9 +71,8 @@ def read_split(folders):
         FileNotFoundError: there is none yet.
     """
     path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    return pd.read_csv(
-        path, dtype={"file": str, "class": str, "part": str}, keep_default_na=False
-    )  # a class may be called None
+    columns = {"file": str, "class": str, "part": str}
+    return pd.read_csv(path, dtype=columns, keep_default_na=False)  # a class may be called None
 
 
 def unseen_test_files(split):

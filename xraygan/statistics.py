@@ -165,7 +165,9 @@ def balanced_difference(first, second, labels, groups=None):
     first, second, labels = np.asarray(first, float), np.asarray(second, float), np.asarray(labels)
     if first.shape != second.shape or first.shape[1:] != labels.shape:
         raise ValueError(f"both arms need the same seeds and images; got {first.shape}, {second.shape} and {labels.shape}.")
-    classes = np.unique(labels)
+    classes, sizes = np.unique(labels, return_counts=True)
+    if sizes.min() < 2:
+        raise ValueError(f"class {classes[sizes.argmin()]} has one test image; an interval needs two of each class.")
     num_seeds, by_class = len(first), [(second - first)[:, labels == name] for name in classes]
     of_seeds = np.mean([here.mean(axis=1) for here in by_class], axis=0)
     found = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
@@ -178,7 +180,7 @@ def balanced_difference(first, second, labels, groups=None):
             sums = _sums_by_group(sums, np.asarray(groups)[labels == name])
         count = sums.shape[1]
         if count < 2:
-            raise ValueError(f"class {name} has one test image, or all are of one group; an interval needs two of each class.")
+            raise ValueError(f"all test images of class {name} are of one group; an interval needs two of each class.")
         freedom += count - 1
         correction = count / (count - 1) / len(classes) ** 2
         of_images += max((sums.mean(axis=0) ** 2).sum() * correction, 1 / (count + 2) ** 2 / len(classes) ** 2)

@@ -438,9 +438,8 @@ def adopt(study, setting, num_extra):
 
 
 def read_predictions(file):
-    return pd.read_csv(
-        file, dtype={"file": str, "label": str, "prediction": str}, keep_default_na=False
-    )  # a class may be called None
+    columns = {"file": str, "label": str, "prediction": str}
+    return pd.read_csv(file, dtype=columns, keep_default_na=False)  # a class may be called None
 
 
 def predictions_of(study, unit):
@@ -523,7 +522,11 @@ def compare(study, units, test_files=None, group_of=None):
                 right[setting.name][arm], labels[setting.name], groups[setting.name] = answers_of(
                     study, finished, test_files, group_of
                 )
-        members = pd.Series(groups[setting.name]).groupby(labels[setting.name]).nunique()
-        if test_files is not None and members.reindex(setting.classes, fill_value=0).min() < 2:
+        if test_files is not None and _fewest_groups(setting, labels[setting.name], groups[setting.name]) < 2:
             del right[setting.name]
     return statistics.verdict(right, labels, groups)
+
+
+def _fewest_groups(setting, labels, groups):
+    """How many groups of images the class has that has fewest."""
+    return pd.Series(groups).groupby(labels).nunique().reindex(setting.classes, fill_value=0).min()
