@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xraygan import classifier, inspection, sources
+from xraygan import classifier, figures, inspection, sources
 
 SOURCE = sources.Source("drawn", None, ("NORMAL", "COVID19"), "COVID19", is_phantom=True)
 
@@ -51,3 +51,13 @@ def test_the_map_is_fitted_to_the_reference(images):
     np.testing.assert_allclose(points["all"].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(points["two"], points["all"][:2], atol=1e-5)
     assert 0 < share <= 1
+
+
+def test_a_far_image_is_counted_instead_of_drawn():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(60, 2)), np.array([[0.0, 500.0]])
+    title = figures.feature_plane({"near": near, "far": far}, 0.5, "map").axes[0].get_title()
+    assert "1 of 61 lie too far out" in title
+    alone = figures.feature_plane({"near": near}, 0.5, "map").axes[0]
+    assert "too far out" not in alone.get_title()
+    assert len(alone.lines[0].get_xdata()) == 60

@@ -340,10 +340,20 @@ def heat_maps(images, heats, title, num_columns=8):
 
 
 def feature_plane(points, share, title):
-    """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.feature_map`."""
+    """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.feature_map`.
+
+    Far images aren't drawn, since one of them would press all others into a corner: those further outside the middle nine tenths, in either
+    direction, than these are wide. The title counts them.
+    """
+    places = np.concatenate(list(points.values()))
+    low, high = np.quantile(places, [0.05, 0.95], axis=0)
+    is_near = {kind: np.all((2 * low - high <= some) & (some <= 2 * high - low), axis=1) for kind, some in points.items()}
+    num_far = sum(int(np.sum(~near)) for near in is_near.values())
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 5))
-    for (kind, places), marker, size in zip(points.items(), ".ox+^s", (14, 22, 30, 40, 26, 22), strict=False):
-        axis.plot(*places.T, marker, markersize=size**0.5, alpha=0.6, label=f"{kind} ({len(places)})")
-    axis.set(xlabel="first direction", ylabel="second direction", title=f"{title}\n{share:.0%} of the variance of real images")
+    for (kind, some), marker, size in zip(points.items(), ".ox+^s", (14, 22, 30, 40, 26, 22), strict=False):
+        axis.plot(*some[is_near[kind]].T, marker, markersize=size**0.5, alpha=0.6, label=f"{kind} ({len(some)})")
+    left_out = f"; {num_far} of {len(places)} lie too far out to be drawn" if num_far else ""
+    title = f"{title}\n{share:.0%} of the variance of real images{left_out}"
+    axis.set(xlabel="first direction", ylabel="second direction", title=title)
     axis.legend()
     return figure
