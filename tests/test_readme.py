@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import utils
-from xraygan import arms, disk, findings, published, readme, record, statistics
+from xraygan import arms, disk, figures, findings, published, readme, record, statistics
 
 TEXT = (disk.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -119,11 +119,11 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
 
 def test_the_published_study_is_drawn_from_its_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path / "verdict.png")
-    readme.draw_verdict(tmp_path)
+    readme.draw_study(tmp_path)
     assert not readme.REAL_VERDICT.exists()
     contents = record.read_json(published.PUBLISHED / published.PHANTOM_RUN / "verdict.json")
     record.write_json(tmp_path / "verdict.json", contents)
-    readme.draw_verdict(tmp_path)
+    readme.draw_study(tmp_path)
     with Image.open(readme.REAL_VERDICT) as picture:
         assert picture.size[0] > 600
 
@@ -149,6 +149,9 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
     pd.DataFrame(shares).to_csv(tmp_path / "share_found.csv", index=False)
     unit = tmp_path / "units" / "2-classes" / f"{arms.FAKES_INSTEAD}-1000-0-abc.json"
     record.write_json(unit, {"metrics": {"sensitivity": 0.64, "specificity": 0.99}})
+    panels = figures.published_sweeps(tmp_path).axes
+    assert [axis.get_title() for axis in panels] == list(findings.SWEPT)
+    assert [len(axis.lines) for axis in panels] == [4, 4]  # two arms: their means, and a dot a seed
     told = findings.numbers_of_study(tmp_path)
     assert "Another number of fakes (3 classes; balanced accuracy, mean of 2 seeds" in told
     assert "| 0 |  | 0.890 (0.880 to 0.900) |" in told

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 import utils
-from xraygan import disk, fidelity, record
+from xraygan import disk, fidelity, findings, record
 from xraygan.arms import in_words
 
 WIDE, NARROW = 10.0, 5.0  # inches
@@ -316,13 +316,32 @@ def sweep(table, column, title):
         column: the number, e.g. "extra_images".
     """
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
+    _draw_sweep(axis, table, column)
+    axis.set_title(title)
+    return figure
+
+
+def published_sweeps(folder):
+    """The sweeps of the published real study, a panel each; None where it has none yet."""
+    swept = {name: findings.sweep_file(folder, name) for name in findings.SWEPT}
+    tables = {name: pd.read_csv(file) for name, file in swept.items() if file.exists()}
+    if not tables:
+        return None
+    figure, axes = plt.subplots(1, len(tables), figsize=(WIDE, 3.6), squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        _draw_sweep(axis, table, findings.SWEPT[name])
+        axis.set_title(name)
+    figure.suptitle("real radiographs: a tendency, no claim")
+    return figure
+
+
+def _draw_sweep(axis, table, column):
     for (arm, rows), marker in zip(table.groupby("arm", sort=False), "osD^v", strict=False):
         means = rows.groupby(column)["balanced_accuracy"].mean()
         (line,) = axis.plot(means.index, means, marker=marker, label=in_words(arm))
         axis.plot(rows[column], rows["balanced_accuracy"], ".", color=line.get_color(), alpha=0.5)
-    axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy", title=title)
+    axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy")
     axis.legend()
-    return figure
 
 
 def heat_maps(images, heats, title, num_columns=8):

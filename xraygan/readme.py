@@ -17,6 +17,7 @@ from xraygan.published import BASELINE_RUN, PHANTOM_RUN, PUBLISHED, STUDY_RUN
 
 FIGURES = disk.ROOT / "images" / "readme"
 REAL_FAKES, REAL_VERDICT = FIGURES / "chest_xray_fakes.png", FIGURES / "chest_xray_verdict.png"
+REAL_SWEEPS = FIGURES / "chest_xray_sweeps.png"
 
 
 def main():
@@ -25,7 +26,7 @@ def main():
     published.publish(utils.run_folders(STUDY_RUN, disk.ROOT), (*published.NUMBERS, *published.UNITS))
     publish_figures(utils.run_folders(PHANTOM_RUN, disk.ROOT))
     publish_fakes(utils.run_folders(BASELINE_RUN, disk.ROOT))
-    draw_verdict(PUBLISHED / STUDY_RUN)
+    draw_study(PUBLISHED / STUDY_RUN)
     path = disk.ROOT / "README.md"
     text = fill(path.read_text(encoding="utf-8"), passages())
     with disk.replacing(path) as draft:
@@ -51,10 +52,11 @@ def publish_fakes(folders):
         shutil.copyfile(folders.images / "fakes.png", REAL_FAKES)
 
 
-def draw_verdict(study):
-    """Draw the figure of the published real study's verdict, where there is one."""
-    if figure := figures.published_verdict(study):
-        figures.save_figure(figure, REAL_VERDICT)
+def draw_study(study):
+    """Draw the figures of the published real study: its verdict and its sweeps, where there are any."""
+    for figure, file in ((figures.published_verdict(study), REAL_VERDICT), (figures.published_sweeps(study), REAL_SWEEPS)):
+        if figure:
+            figures.save_figure(figure, file)
 
 
 def passages():
@@ -102,14 +104,20 @@ def study_on_real_images(folder, benchmarks):
     """The numbers of the published study, what was measured of it besides, and how to go on with it or repeat it."""
     passages = [findings.numbers_of_study(folder), *_measured_of_study(benchmarks)]
     if (folder / "verdict.json").exists():
-        picture = f"![Differences between arms, with intervals]({REAL_VERDICT.relative_to(disk.ROOT).as_posix()})"
+        picture = _picture("Differences between arms, with intervals", REAL_VERDICT)
         passages = [picture, findings.rest_of(record.read_json(folder / "verdict.json")), *passages]
+    if any(findings.sweep_file(folder, name).exists() for name in findings.SWEPT):
+        passages.append(_picture("Balanced accuracy by numbers of fakes and of real images", REAL_SWEEPS))
     return (
         "\n\n".join(passages) + "\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
         f"`make study DATA=… PROFILE=study ALSO=PNEUMONIA SWEEPS=1 RUN={folder.name}` on the same images takes them over and goes on; "
         "with another `RUN` it repeats the study from nothing."
     )
+
+
+def _picture(says, file):
+    return f"![{says}]({file.relative_to(disk.ROOT).as_posix()})"
 
 
 def _measured_of_study(benchmarks):
