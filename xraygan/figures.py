@@ -336,10 +336,15 @@ def published_sweeps(folder):
 
 
 def _draw_sweep(axis, table, column):
-    for (arm, rows), marker in zip(table.groupby("arm", sort=False), "osD^v", strict=False):
+    values, arms = sorted(table[column].unique()), list(dict.fromkeys(table["arm"]))
+    for number, (arm, marker) in enumerate(zip(arms, "osD^v", strict=False)):
+        rows = table[table["arm"] == arm]
+        beside = 0.1 * (number - (len(arms) - 1) / 2)  # so that no arm's dots hide another's
         means = rows.groupby(column)["balanced_accuracy"].mean()
-        (line,) = axis.plot(means.index, means, marker=marker, label=in_words(arm))
-        axis.plot(rows[column], rows["balanced_accuracy"], ".", color=line.get_color(), alpha=0.5)
+        (line,) = axis.plot([values.index(value) + beside for value in means.index], means, marker=marker, label=in_words(arm))
+        places = [values.index(value) + beside for value in rows[column]]
+        axis.plot(places, rows["balanced_accuracy"], ".", color=line.get_color(), markeredgecolor="white", markersize=9)
+    axis.set_xticks(range(len(values)), values)
     axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy")
     axis.legend()
 

@@ -157,6 +157,19 @@ def _sweep_table(folder, name):
     return f"{heading}\n\n{markdown_table(cells, SWEPT[name].replace('_', ' '))}"
 
 
+def of_scarcity(folder):
+    """Every arm's mean at the fewest real images of the published sweep, as a sentence; None where that isn't there yet."""
+    file = sweep_file(folder, "number of real images")
+    if not file.exists():
+        return None
+    trainings = pd.read_csv(file)
+    fewest = trainings[trainings["real_minority"] == trainings["real_minority"].min()]
+    means = fewest.groupby("arm", sort=False)["balanced_accuracy"].mean()
+    name, count = fewest["setting"].iloc[0].rsplit("-", 1)
+    told = ", ".join(f"{in_words(arm)} {mean:.3f}" for arm, mean in means.items())
+    return f"With {count} real training images of {name} ({fewest['seed'].nunique()} seeds, a tendency, no claim), balanced accuracy: {told}."
+
+
 def _found_besides(folder):
     """What the published study says beside its verdict, a sentence each: what leaks are worth, how fakes are classified, what they teach."""
     lines = []

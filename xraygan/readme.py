@@ -80,7 +80,9 @@ def passages():
 def finding(study, phantom):
     """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
-        return f"On real radiographs: {findings.answer_of(record.read_json(study / 'verdict.json'))}"
+        told = f"On real radiographs: {findings.answer_of(record.read_json(study / 'verdict.json'))}"
+        scarce = findings.of_scarcity(study)
+        return f"{told}\n- {scarce}" if scarce else told
     return (
         findings.of_progress(study)
         + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
