@@ -2,7 +2,8 @@
 
 python -m benchmarks.same_arm --data DATA --run RUN
 
-RUN is a run whose notebook 3 is done, so that half of the trainings are there. "better" or "worse" would be a false alarm.
+RUN is a run whose notebook 3 is done, so that half of the trainings are there; those that are published under its name are
+taken over. "better" or "worse" would be a false alarm.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, runs, statistics, study
+from xraygan import backend, published, runs, statistics, study
 
 
 def main():
@@ -28,6 +29,7 @@ def main():
     rows = []
     for setting in study.settings_of(notes):
         units = study.plan(setting, ["nothing"], seeds, num_fakes)
+        published.restore_units(run.folders, [study.unit_file(plan, unit) for unit in units])
         study.run(plan, units)
         right, *images = study.answers_of(plan, units)
         found = statistics.judged_difference(right[:num_seeds], right[num_seeds:], *images)
