@@ -56,8 +56,9 @@ def test_the_map_is_fitted_to_the_reference(images):
 def test_a_far_image_is_counted_instead_of_drawn():
     rng = np.random.default_rng(0)
     near, far = rng.normal(size=(60, 2)), np.array([[0.0, 500.0]])
-    title = figures.feature_plane({"near": near, "far": far}, 0.5, "map").axes[0].get_title()
-    assert "1 of 61 lie too far out" in title
+    axis = figures.feature_plane({"near": near, "far": far}, 0.5, "map").axes[0]
+    assert "1 of 61 lie too far out" in axis.get_title()
+    assert [len(line.get_xdata()) for line in axis.lines] == [60, 0]
     alone = figures.feature_plane({"near": near}, 0.5, "map").axes[0]
     assert "too far out" not in alone.get_title()
     assert len(alone.lines[0].get_xdata()) == 60

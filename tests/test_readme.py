@@ -27,7 +27,7 @@ def test_links_and_pictures_exist():
 
 
 def test_the_first_screen_has_the_finding_and_both_commands():
-    top = "\n".join(TEXT.splitlines()[:24])
+    top = "\n".join(TEXT.splitlines()[:20])
     assert "<!-- begin finding -->" in top
     assert "make study" in top
     assert "make test" in top

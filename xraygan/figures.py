@@ -323,8 +323,7 @@ def sweep(table, column, title):
 
 def published_sweeps(folder):
     """The sweeps of the published real study, a panel each; None where it has none yet."""
-    swept = {name: findings.sweep_file(folder, name) for name in findings.SWEPT}
-    tables = {name: pd.read_csv(file) for name, file in swept.items() if file.exists()}
+    tables = findings.sweeps_of(folder)
     if not tables:
         return None
     figure, axes = plt.subplots(1, len(tables), figsize=(WIDE, 3.6), squeeze=False)

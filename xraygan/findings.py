@@ -133,9 +133,7 @@ def numbers_of_study(folder):
     """The mean of each arm of the published study, its sweeps, and what it found besides, as Markdown; what isn't there yet is left out."""
     shortcuts = folder / "shortcuts.csv"
     told = [of_shortcuts(pd.read_csv(shortcuts))] if shortcuts.exists() else []
-    tables = [*told, means_of_arms(folder)] + [
-        _sweep_table(folder, name) for name in SWEPT if sweep_file(folder, name).exists()
-    ]
+    tables = [*told, means_of_arms(folder)] + [_sweep_table(name, trainings) for name, trainings in sweeps_of(folder).items()]
     return "\n\n".join(tables + [f"- {line}" for line in _found_besides(folder)])
 
 
@@ -144,9 +142,14 @@ def sweep_file(folder, name):
     return folder / f"sweep_{name.replace(' ', '_')}.csv"
 
 
-def _sweep_table(folder, name):
+def sweeps_of(folder):
+    """The trainings of the sweeps that a run's results hold, {a key of `SWEPT`: rows of `study.arms_table`}."""
+    files = {name: sweep_file(folder, name) for name in SWEPT}
+    return {name: pd.read_csv(file) for name, file in files.items() if file.exists()}
+
+
+def _sweep_table(name, trainings):
     """One sweep of the published study as a Markdown table: a row a number of images, a column an arm."""
-    trainings = pd.read_csv(sweep_file(folder, name))
     cells = trainings.groupby([SWEPT[name], "arm"], sort=False)["balanced_accuracy"].agg(_mean_and_range).unstack()
     cells = cells.sort_index()[list(dict.fromkeys(trainings["arm"]))].fillna("").rename(columns=in_words)
     per_cell = trainings.groupby([SWEPT[name], "arm"]).size().max()
@@ -159,10 +162,9 @@ def _sweep_table(folder, name):
 
 def of_scarcity(folder):
     """Every arm's mean at the fewest real images of the published sweep, as a sentence; None where that isn't there yet."""
-    file = sweep_file(folder, "number of real images")
-    if not file.exists():
+    trainings = sweeps_of(folder).get("number of real images")
+    if trainings is None:
         return None
-    trainings = pd.read_csv(file)
     fewest = trainings[trainings["real_minority"] == trainings["real_minority"].min()]
     means = fewest.groupby("arm", sort=False)["balanced_accuracy"].mean()
     name, count = fewest["setting"].iloc[0].rsplit("-", 1)

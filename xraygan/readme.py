@@ -108,7 +108,7 @@ def study_on_real_images(folder, benchmarks):
     if (folder / "verdict.json").exists():
         picture = _picture("Differences between arms, with intervals", REAL_VERDICT)
         passages = [picture, findings.rest_of(record.read_json(folder / "verdict.json")), *passages]
-    if any(findings.sweep_file(folder, name).exists() for name in findings.SWEPT):
+    if findings.sweeps_of(folder):
         passages.append(_picture("Balanced accuracy by numbers of fakes and of real images", REAL_SWEEPS))
     return (
         "\n\n".join(passages) + "\n\n"
