@@ -7,7 +7,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from xraygan import classifier, fidelity, phantom
+from xraygan import classifier, fidelity, findings, phantom
 
 
 def independent_kid(real, fake):
@@ -138,6 +138,15 @@ def test_the_judge_ranks_as_an_eye_does(judge, drawings):
     assert table["kid"].between(table["low"], table["high"]).all()
     assert not table.isna().any().any()
     assert judge.table(image_sets).equals(table), "the same sets gave another table"
+
+
+def test_a_set_of_too_few_images_is_left_out_and_named(judge, drawings, capsys):
+    enough = {"fakes": drawings["fresh"], "real": drawings["training"]}
+    table = judge.table(enough | {"another class": drawings["fresh"][: fidelity.FEWEST - 1]})
+    assert table.equals(judge.table(enough))
+    assert "5 images are too few to judge by (at least 6): another class is left out." in capsys.readouterr().out
+    told = findings.of_fidelity(table, judge.real_or_fake(drawings["fresh"]) | {"duplicate_share": 0.0})
+    assert "other real images" in told[0] and "another class" not in told[0]
 
 
 def test_a_row_of_the_curve(judge, drawings):

@@ -105,10 +105,13 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     alike = "-3.0 points (95 % interval -5.0 to -1.0) in 2 classes, -3.0 points (95 % interval -5.0 to -1.0) in 3 classes.**"
     assert lines[0] == f"**Adding fakes changed nothing that matters (less than 2 points of balanced accuracy): {alike}"
     assert lines[2].startswith("**Fakes did worse than duplicates (the contrast named beforehand)")
-    assert lines[-2] == "- Of the 4 other contrasts, adjusted together, 3 are decided, 2 of them fakes against nothing:"
+    assert lines[-2] == (
+        "- Of the 4 other contrasts (outcomes adjusted for their number, intervals not), 3 are decided, "
+        "2 of them fakes against nothing; the other 1:"
+    )
     assert lines[-1].startswith("    - classical against nothing, 2 classes: better, -3.0 points")
     monkeypatch.setattr(readme, "REAL_VERDICT", disk.ROOT / "verdict.png")
-    assert readme.finding(tmp_path, None) == f"On real radiographs: {findings.answer_of(verdict)}"
+    assert readme.finding(tmp_path, None, tmp_path) == f"On real radiographs: {findings.answer_of(verdict)}"
     monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
     monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path.parent / "verdict.png")
     section = readme.study_on_real_images(tmp_path, tmp_path)
@@ -139,7 +142,7 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
     ]
     trainings = pd.DataFrame(fakes_swept, columns=columns).assign(best_update=300, updates=396, test_images=1288)
     trainings.to_csv(tmp_path / "arms.csv", index=False)
-    assert findings.numbers_of_study(tmp_path) == findings.means_of_arms(tmp_path)
+    assert findings.tables_of_study(tmp_path) == findings.means_of_arms(tmp_path)
     for name, rows in (("number of fakes", fakes_swept), ("number of real images", real_swept)):
         pd.DataFrame(rows, columns=columns).to_csv(findings.sweep_file(tmp_path, name), index=False)
     leaks = [("2-classes", "all", 433, 0.98), ("2-classes", "without a twin", 420, 0.97)]
@@ -154,13 +157,14 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
     assert [len(axis.lines) for axis in panels] == [4, 4]  # two arms: their means, and a dot a seed
     few = "With 25 real training images of PNEUMONIA (3 seeds, a tendency, no claim), balanced accuracy: nothing 0.700, GAN 0.750."
     assert findings.of_scarcity(tmp_path) == few
-    told = findings.numbers_of_study(tmp_path)
+    told = findings.tables_of_study(tmp_path)
     assert "Another number of fakes (3 classes; balanced accuracy, mean of 2 seeds" in told
     assert "| 0 |  | 0.890 (0.880 to 0.900) |" in told
     assert told.index("| 100 | 0.901 (0.901 to 0.901) |  |") < told.index("| 500 | 0.905 (0.905 to 0.905) |  |")
     assert "Another number of real images (PNEUMONIA 115 and PNEUMONIA 25; balanced accuracy, mean of 3 seeds" in told
     assert "| real minority | nothing | GAN |" in told
     assert "| 25 | 0.700 (0.700 to 0.700) | 0.750 (0.750 to 0.750) |" in told
+    told = findings.found_besides(tmp_path)
     assert "comes to 0.990 instead of 0.980; on the 420 test images without a twin, 0.975 instead of 0.970" in told
     assert "The network after finds 91% of the real test images, 100% of the fakes of another GAN." in told
     assert "never a real image of it finds 64% of the real test images (specificity 99%)" in told
@@ -189,6 +193,15 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
     pd.DataFrame([row | {"low": None, "high": None, "seeds": 2}]).to_csv(tmp_path / "same_arm.csv", index=False)
     assert "with 2 other seeds, 3 classes: inconclusive, +1.0 points (`" in readme.study_on_real_images(tmp_path, tmp_path)
+    verdict = record.read_json(published.PUBLISHED / published.PHANTOM_RUN / "verdict.json")
+    record.write_json(tmp_path / "verdict.json", verdict)
+    unseen_against_nothing = unseen | {"first": "nothing", "primary": False, "low": -0.02}
+    pd.concat([rows, pd.DataFrame([unseen_against_nothing])]).to_csv(tmp_path / "verdict_with_patients.csv", index=False)
+    assert readme.finding(tmp_path, None, tmp_path).splitlines()[-1] == (
+        "- Counted by the patients that the collections' own lists name, fakes against nothing are "
+        f"equivalent in 3 classes, +1.0 {interval}; on test images of patients who aren't in train, "
+        "inconclusive in 3 classes, +2.0 points (95 % interval -2.0 to +3.0)."
+    )
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):

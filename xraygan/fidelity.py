@@ -240,11 +240,15 @@ class Judge:
 
         Args:
             image_sets: {name: `uint8 (N, 128, 128, 1)`}, e.g. the fakes, other real images (floor), another class and noise (ceiling).
+                A set of too few images is left out, and a sentence says so.
             seed: of the draws that bring every set to one size for precision, recall, density and coverage.
 
         Returns:
             DataFrame, a row a set and space.
         """
+        for name in [name for name, images in image_sets.items() if len(images) < FEWEST]:
+            print(f"{len(image_sets[name])} images are too few to judge by (at least {FEWEST}): {name} is left out.")
+        image_sets = {name: images for name, images in image_sets.items() if len(images) >= FEWEST}
         rng = np.random.default_rng(seed)
         rows = []
         for space in self.spaces:

@@ -73,11 +73,12 @@ def of_gan(folders):
 def of_fidelity(quality, judged):
     """How good the fakes are, one sentence a question, from `fidelity.Judge.table` and the judgement beside it."""
     rows = quality.set_index(["space", "images"])
-    distances = [
-        f"{rows.loc[(space, 'fakes'), 'kid']:.2f} in {space} features (other real images {rows.loc[(space, 'real'), 'kid']:.2f}, "
-        f"another class {rows.loc[(space, 'another class'), 'kid']:.2f})"
-        for space in dict.fromkeys(quality["space"])
-    ]
+    beside = {"real": "other real images", "another class": "another class"}
+    distances = []
+    for space, here in quality.groupby("space", sort=False):
+        of = here.set_index("images")["kid"]
+        told = ", ".join(f"{words} {of[name]:.2f}" for name, words in beside.items() if name in of)
+        distances.append(f"{of['fakes']:.2f} in {space} features ({told})")
     fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
     accuracy = f"{judged['accuracy']:.2f} ({judged['low']:.2f} to {judged['high']:.2f})"
     told = (
@@ -126,15 +127,15 @@ def of_published(folder):
         return of_progress(folder)
     verdict = folder / "verdict.json"
     told = of_verdict(record.read_json(verdict)) if verdict.exists() else of_progress(folder)
-    return f"{told}\n\n{numbers_of_study(folder)}"
+    return f"{told}\n\n{tables_of_study(folder)}\n\n{found_besides(folder)}"
 
 
-def numbers_of_study(folder):
-    """The mean of each arm of the published study, its sweeps, and what it found besides, as Markdown; what isn't there yet is left out."""
+def tables_of_study(folder):
+    """The mean of each arm of the published study, and its sweeps, as Markdown; what isn't there yet is left out."""
     shortcuts = folder / "shortcuts.csv"
     told = [of_shortcuts(pd.read_csv(shortcuts))] if shortcuts.exists() else []
     tables = [*told, means_of_arms(folder)] + [_sweep_table(name, trainings) for name, trainings in sweeps_of(folder).items()]
-    return "\n\n".join(tables + [f"- {line}" for line in _found_besides(folder)])
+    return "\n\n".join(tables)
 
 
 def sweep_file(folder, name):
@@ -172,8 +173,8 @@ def of_scarcity(folder):
     return f"With {count} real training images of {name} ({fewest['seed'].nunique()} seeds, a tendency, no claim), balanced accuracy: {told}."
 
 
-def _found_besides(folder):
-    """What the published study says beside its verdict, a sentence each: what leaks are worth, how fakes are classified, what they teach."""
+def found_besides(folder):
+    """What the published study says beside its verdict, a Markdown list: what leaks are worth, how fakes are classified, what they teach."""
     lines = []
     if (folder / "leaks.csv").exists():
         leaks = pd.read_csv(folder / "leaks.csv").set_index("setting")
@@ -197,7 +198,7 @@ def _found_besides(folder):
             f"A network that saw fakes of the minority class and never a real image of it finds {metrics['sensitivity']:.0%} of the real test "
             f"images (specificity {metrics['specificity']:.0%})."
         )
-    return lines
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def means_of_arms(folder):
@@ -261,9 +262,9 @@ def rest_of(verdict):
     decided = [row for row in others if row["outcome"] != statistics.INCONCLUSIVE]
     besides = [row for row in decided if row not in _fakes_against_nothing(verdict)]
     lines.append(
-        f"- Of the {len(others)} other contrasts, adjusted together, {len(decided)} are decided"
+        f"- Of the {len(others)} other contrasts (outcomes adjusted for their number, intervals not), {len(decided)} are decided"
         + (f", {len(decided) - len(besides)} of them fakes against nothing" if len(besides) < len(decided) else "")
-        + (":" if besides else ".")
+        + (f"; the other {len(besides)}:" if besides and len(besides) < len(decided) else ":" if besides else ".")
     )
     lines += [f"    - {contrast(row)}: {row['outcome']}, {with_interval(row)}" for row in besides]
     return "\n".join(lines)

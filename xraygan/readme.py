@@ -18,6 +18,7 @@ from xraygan.published import BASELINE_RUN, PHANTOM_RUN, PUBLISHED, STUDY_RUN
 FIGURES = disk.ROOT / "images" / "readme"
 REAL_FAKES, REAL_VERDICT = FIGURES / "chest_xray_fakes.png", FIGURES / "chest_xray_verdict.png"
 REAL_SWEEPS = FIGURES / "chest_xray_sweeps.png"
+PATIENTS = "verdict_with_patients.csv"  # of `benchmarks.audit`
 
 
 def main():
@@ -63,7 +64,7 @@ def passages():
     """The README's generated passages, {name: Markdown}, from the published files."""
     phantom, baseline = PUBLISHED / PHANTOM_RUN, PUBLISHED / BASELINE_RUN
     return {
-        "finding": finding(PUBLISHED / STUDY_RUN, phantom),
+        "finding": finding(PUBLISHED / STUDY_RUN, phantom, PUBLISHED / "benchmarks"),
         "table": findings.markdown_table(statistics.readable(pd.read_csv(phantom / "before_after.csv")), "metric"),
         "comparison": findings.of_verdict(record.read_json(phantom / "verdict.json")),
         "hardware": hardware(phantom),
@@ -77,16 +78,35 @@ def passages():
     }
 
 
-def finding(study, phantom):
+def finding(study, phantom, benchmarks):
     """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
         told = f"On real radiographs: {findings.answer_of(record.read_json(study / 'verdict.json'))}"
-        scarce = findings.of_scarcity(study)
-        return f"{told}\n- {scarce}" if scarce else told
+        besides = _by_patient(benchmarks), findings.of_scarcity(study)
+        return "\n- ".join([told, *filter(None, besides)])
     return (
         findings.of_progress(study)
         + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
         + findings.one_run_sentence(record.read_json(phantom / "mcnemar.json"))
+    )
+
+
+def _by_patient(benchmarks):
+    """Fakes against nothing where patients are counted, or only those who aren't in train; None where that isn't measured yet."""
+    if not (benchmarks / PATIENTS).exists():
+        return None
+    rows = pd.read_csv(benchmarks / PATIENTS)
+    told = {
+        kind: ", and ".join(
+            f"{row['outcome']} in {row['setting'].replace('-', ' ')}, {findings.with_interval(row)}"
+            for row in here.to_dict("records")
+            if findings.is_against_nothing(row)
+        )
+        for kind, here in rows.groupby("test_images")
+    }
+    return (
+        "Counted by the patients that the collections' own lists name, fakes against nothing are "
+        f"{told['all']}; on test images of patients who aren't in train, {told['unseen patients']}."
     )
 
 
@@ -104,12 +124,13 @@ def hardware(folder):
 
 def study_on_real_images(folder, benchmarks):
     """The numbers of the published study, what was measured of it besides, and how to go on with it or repeat it."""
-    passages = [findings.numbers_of_study(folder), *_measured_of_study(benchmarks)]
+    passages = [findings.tables_of_study(folder)]
     if (folder / "verdict.json").exists():
         picture = _picture("Differences between arms, with intervals", REAL_VERDICT)
         passages = [picture, findings.rest_of(record.read_json(folder / "verdict.json")), *passages]
     if findings.sweeps_of(folder):
         passages.append(_picture("Balanced accuracy by numbers of fakes and of real images", REAL_SWEEPS))
+    passages.append("\n".join(filter(None, [findings.found_besides(folder), *_measured_of_study(benchmarks)])))
     return (
         "\n\n".join(passages) + "\n\n"
         f"Every training is a pair of files in [results/published/{folder.name}]({folder.relative_to(disk.ROOT).as_posix()}/). "
@@ -125,8 +146,8 @@ def _picture(says, file):
 def _measured_of_study(benchmarks):
     """A line each: the study's verdict with true patients, and an arm of it against itself; what isn't measured yet is left out."""
     lines = []
-    if (benchmarks / "verdict_with_patients.csv").exists():
-        rows = pd.read_csv(benchmarks / "verdict_with_patients.csv")
+    if (benchmarks / PATIENTS).exists():
+        rows = pd.read_csv(benchmarks / PATIENTS)
         which = {
             "all": "Over the patients that the collections' own lists name instead of images",
             "unseen patients": "On the test images alone whose patient, by those lists, has no image in the train folder",
