@@ -69,7 +69,7 @@ def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is
 
 
 def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
-    assert "No comparison on real images" in findings.of_published(tmp_path)
+    assert "No comparison on real images" in findings.of_published(tmp_path, tmp_path)
     rows = [
         ("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7, 100 + 10 * seed, 396, 1433)
         for arm in ("nothing", "gan_and_classical")
@@ -79,7 +79,7 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
     profile = {"arms": ["nothing", "gan_and_classical", "gan"], "num_seeds": 2}
     record.write_json(tmp_path / "record.json", {"profile": profile, "also": ["PNEUMONIA"]})
-    under_way = findings.of_published(tmp_path)
+    under_way = findings.of_published(tmp_path, tmp_path)
     assert "Of the 12 trainings of the comparison 4 are finished" in under_way
     assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in under_way
     contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
@@ -87,7 +87,7 @@ def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
     verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
     verdict["without_twins"] = [contrast | numbers | {"images": 420, "difference": -0.031}]
     record.write_json(tmp_path / "verdict.json", verdict)
-    told = findings.of_published(tmp_path)
+    told = findings.of_published(tmp_path, tmp_path)
     assert "**Fakes did worse than duplicates (the contrast named beforehand): -3.0 points (95 % interval -5.0 to -1.0)" in told
     assert "- It's one split." in told
     assert "- Fakes against duplicates on the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
@@ -197,11 +197,13 @@ def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch)
     record.write_json(tmp_path / "verdict.json", verdict)
     unseen_against_nothing = unseen | {"first": "nothing", "primary": False, "low": -0.02}
     pd.concat([rows, pd.DataFrame([unseen_against_nothing])]).to_csv(tmp_path / "verdict_with_patients.csv", index=False)
-    assert readme.finding(tmp_path, None, tmp_path).splitlines()[-1] == (
+    counted = (
         "- Counted by the patients that the collections' own lists name, fakes against nothing are "
         f"equivalent in 3 classes, +1.0 {interval}; on test images of patients who aren't in train, "
         "inconclusive in 3 classes, +2.0 points (95 % interval -2.0 to +3.0)."
     )
+    assert readme.finding(tmp_path, None, tmp_path).splitlines()[-1] == counted
+    assert counted in findings.of_published(tmp_path, tmp_path).splitlines()
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):

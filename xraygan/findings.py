@@ -9,6 +9,7 @@ SWEPT = {
     "number of fakes": "extra_images",
     "number of real images": "real_minority",
 }  # each sweep's column of `study.arms_table`
+PATIENTS = "verdict_with_patients.csv"  # what `benchmarks.audit` leaves of the published study
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
 
 
@@ -121,12 +122,15 @@ def of_progress(folder):
     )
 
 
-def of_published(folder):
-    """The published study's verdict, or how far it is, and its numbers, as Markdown."""
+def of_published(folder, benchmarks):
+    """The published study's verdict, also by patient, or how far it is, and its numbers, as Markdown."""
     if not (folder / "arms.csv").exists():
         return of_progress(folder)
-    verdict = folder / "verdict.json"
-    told = of_verdict(record.read_json(verdict)) if verdict.exists() else of_progress(folder)
+    if (folder / "verdict.json").exists():
+        verdict, patients = record.read_json(folder / "verdict.json"), of_patients(benchmarks)
+        told = "\n".join(filter(None, [answer_of(verdict), patients and f"- {patients}", rest_of(verdict)]))
+    else:
+        told = of_progress(folder)
     return f"{told}\n\n{tables_of_study(folder)}\n\n{found_besides(folder)}"
 
 
@@ -159,6 +163,25 @@ def _sweep_table(name, trainings):
         f"Another {name} ({settings}; balanced accuracy, mean of {per_cell} seeds (lowest to highest); a tendency, no claim):"
     )
     return f"{heading}\n\n{markdown_table(cells, SWEPT[name].replace('_', ' '))}"
+
+
+def of_patients(benchmarks):
+    """Fakes against nothing where patients are counted, or only those who aren't in train; None where that isn't measured yet."""
+    if not (benchmarks / PATIENTS).exists():
+        return None
+    rows = pd.read_csv(benchmarks / PATIENTS)
+    told = {
+        kind: ", and ".join(
+            f"{row['outcome']} in {row['setting'].replace('-', ' ')}, {with_interval(row)}"
+            for row in here.to_dict("records")
+            if is_against_nothing(row)
+        )
+        for kind, here in rows.groupby("test_images")
+    }
+    return (
+        "Counted by the patients that the collections' own lists name, fakes against nothing are "
+        f"{told['all']}; on test images of patients who aren't in train, {told['unseen patients']}."
+    )
 
 
 def of_scarcity(folder):

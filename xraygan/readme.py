@@ -18,7 +18,6 @@ from xraygan.published import BASELINE_RUN, PHANTOM_RUN, PUBLISHED, STUDY_RUN
 FIGURES = disk.ROOT / "images" / "readme"
 REAL_FAKES, REAL_VERDICT = FIGURES / "chest_xray_fakes.png", FIGURES / "chest_xray_verdict.png"
 REAL_SWEEPS = FIGURES / "chest_xray_sweeps.png"
-PATIENTS = "verdict_with_patients.csv"  # of `benchmarks.audit`
 
 
 def main():
@@ -82,31 +81,12 @@ def finding(study, phantom, benchmarks):
     """The first sentence: the published real study's verdict; until there is one, how far it is, and the phantom's single run, marked as such."""
     if (study / "verdict.json").exists():
         told = f"On real radiographs: {findings.answer_of(record.read_json(study / 'verdict.json'))}"
-        besides = _by_patient(benchmarks), findings.of_scarcity(study)
+        besides = findings.of_patients(benchmarks), findings.of_scarcity(study)
         return "\n- ".join([told, *filter(None, besides)])
     return (
         findings.of_progress(study)
         + "\n\n**On the phantom (drawings, evidence of nothing in medicine):** "
         + findings.one_run_sentence(record.read_json(phantom / "mcnemar.json"))
-    )
-
-
-def _by_patient(benchmarks):
-    """Fakes against nothing where patients are counted, or only those who aren't in train; None where that isn't measured yet."""
-    if not (benchmarks / PATIENTS).exists():
-        return None
-    rows = pd.read_csv(benchmarks / PATIENTS)
-    told = {
-        kind: ", and ".join(
-            f"{row['outcome']} in {row['setting'].replace('-', ' ')}, {findings.with_interval(row)}"
-            for row in here.to_dict("records")
-            if findings.is_against_nothing(row)
-        )
-        for kind, here in rows.groupby("test_images")
-    }
-    return (
-        "Counted by the patients that the collections' own lists name, fakes against nothing are "
-        f"{told['all']}; on test images of patients who aren't in train, {told['unseen patients']}."
     )
 
 
@@ -146,8 +126,8 @@ def _picture(says, file):
 def _measured_of_study(benchmarks):
     """A line each: the study's verdict with true patients, and an arm of it against itself; what isn't measured yet is left out."""
     lines = []
-    if (benchmarks / PATIENTS).exists():
-        rows = pd.read_csv(benchmarks / PATIENTS)
+    if (benchmarks / findings.PATIENTS).exists():
+        rows = pd.read_csv(benchmarks / findings.PATIENTS)
         which = {
             "all": "Over the patients that the collections' own lists name instead of images",
             "unseen patients": "On the test images alone whose patient, by those lists, has no image in the train folder",
