@@ -155,6 +155,9 @@ def test_what_the_published_study_found_besides_is_told(tmp_path):
     panels = figures.published_sweeps(tmp_path).axes
     assert [axis.get_title() for axis in panels] == list(findings.SWEPT)
     assert [len(axis.lines) for axis in panels] == [4, 4]  # two arms: their means, and a dot a seed
+    left, right = ({line.get_label(): line.get_color() for line in axis.lines[::2]} for axis in panels)
+    assert left == right and len(set(left.values())) == 2, "an arm has one colour in both panels"
+    assert set(figures.ARM_LOOKS) == set(arms.ARMS)
     few = "With 25 real training images of PNEUMONIA (3 seeds, a tendency, no claim), balanced accuracy: nothing 0.700, GAN 0.750."
     assert findings.of_scarcity(tmp_path) == few
     told = findings.tables_of_study(tmp_path)

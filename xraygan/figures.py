@@ -15,6 +15,15 @@ from xraygan.arms import in_words
 
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
+ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apart
+    "nothing": (COLOURS["before"], "o"),
+    "class_weights": ("#937860", "P"),
+    "oversampling": ("#dd8452", "s"),
+    "classical": ("#55a868", "D"),
+    "gan": (COLOURS["after"], "^"),
+    "gan_and_classical": ("#8172b3", "v"),
+    "classical_without_flip": ("#64b5cd", "X"),
+}
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
 
 plt.rcParams.update(
@@ -336,13 +345,14 @@ def published_sweeps(folder):
 
 def _draw_sweep(axis, table, column):
     values, arms = sorted(table[column].unique()), list(dict.fromkeys(table["arm"]))
-    for number, (arm, marker) in enumerate(zip(arms, "osD^v", strict=False)):
-        rows = table[table["arm"] == arm]
+    for number, arm in enumerate(arms):
+        rows, (colour, marker) = table[table["arm"] == arm], ARM_LOOKS[arm]
         beside = 0.1 * (number - (len(arms) - 1) / 2)  # so that no arm's dots hide another's
         means = rows.groupby(column)["balanced_accuracy"].mean()
-        (line,) = axis.plot([values.index(value) + beside for value in means.index], means, marker=marker, label=in_words(arm))
+        places = [values.index(value) + beside for value in means.index]
+        axis.plot(places, means, color=colour, marker=marker, label=in_words(arm))
         places = [values.index(value) + beside for value in rows[column]]
-        axis.plot(places, rows["balanced_accuracy"], ".", color=line.get_color(), markeredgecolor="white", markersize=9)
+        axis.plot(places, rows["balanced_accuracy"], ".", color=colour, markeredgecolor="white", markersize=9)
     axis.set_xticks(range(len(values)), values)
     axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy")
     axis.legend()
