@@ -30,7 +30,7 @@ data: $(VENV)/installed
 	@$(RUN_IN) -m xraygan.kaggle_download
 
 test: $(VENV)/installed
-	@$(RUN_IN) -m pytest
+	@$(RUN_IN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed
 	@$(RUN_IN) -m pytest -m slow
