@@ -27,7 +27,7 @@ study: $(VENV)/installed
 	  --sweeps "$(SWEEPS)" --scheduler "$(SCHEDULER)"
 
 data: $(VENV)/installed
-	@$(RUN_IN) -m xraygan.kaggle_download
+	@$(RUN_IN) -m xraygan.data.kaggle_download
 
 test: $(VENV)/installed
 	@$(RUN_IN) -m pytest -n 2 --dist loadfile

@@ -1,9 +1,8 @@
-"""What all three notebooks share about pixels and files: folders, 128×128 loading, normalisation, grids, seeds."""
+"""What all three notebooks share about pixels and files: loading at one size, normalisation, grids, seeds, progress."""
 
 import hashlib
 import io
 import random
-import re
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from xraygan.disk import STORE, replacing, write_errors_explained
+from xraygan.disk import replacing
 
-IMAGE_SIZE = 128  # pixels a side, as in the study this project rebuilds
+IMAGE_SIZE = 128  # pixels a side by default, as in the study this project rebuilds
 MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_SKIPPED_SHARE = 0.01  # more unreadable images than this is a broken download, not bad luck
@@ -26,49 +25,7 @@ LOADER_VERSION = 1  # part of every cache key: raise it when decoding changes
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-# Files and folders
-
-
-@dataclass(frozen=True)
-class RunFolders:
-    """The folders one run writes to, created on first use by `run_folders`."""
-
-    run: str
-    models: Path
-    images: Path
-    results: Path
-    generated: Path
-
-    def below(self, name):
-        """The same four folders, one level down, e.g. for the GAN of another seed; created if they aren't there."""
-        folders = RunFolders(self.run, self.models / name, self.images / name, self.results / name, self.generated / name)
-        folders.make()
-        return folders
-
-    def make(self):
-        for folder in (self.models, self.images, self.results, self.generated):
-            with write_errors_explained(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-
-
-def run_folders(run, store=None):
-    """Create and return the folders of the run called `run`, e.g. `phantom-quick`.
-
-    Args:
-        run: letters, digits, `.`, `_` and `-`; names one folder under models/, images/, results/ and data/generated/.
-        store: the folder that holds those four; by default the repository, or `$XRAYGAN_STORE`.
-
-    Raises:
-        ValueError: `run` isn't a plain folder name.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
-        raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
-    store = Path(store or STORE)
-    folders = RunFolders(
-        run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
-    )
-    folders.make()
-    return folders
+# Tables
 
 
 def write_table(table, path):
@@ -135,7 +92,7 @@ class LoadedImages:
     """What `load_images` read.
 
     Attributes:
-        images: `uint8 (N, 128, 128, 1)`.
+        images: `uint8 (N, image_size, image_size, 1)`.
         kept: `bool (number of files,)`, False where a file could not be read.
         digests: `str (number of files,)`, a hash of each file's bytes.
         skipped: {file: why} for those not kept.

@@ -1,1 +1,5 @@
-"""What the notebooks compute with: one module, one job; imports run one way (sources → models → study → figures)."""
+"""What the notebooks compute with.
+
+Four chapters stand on a ground floor and import one way: data ← gan ← comparison ← report. The ground floor (keys, disk, backend,
+run, training, hosts) knows nothing of any chapter. `make lint` checks this.
+"""

@@ -134,26 +134,48 @@ def feed(batches):
 
 
 def pullback(function, *inputs):
-    """Run a function once, forward, and keep what its backward pass needs.
+    """Run a function once, forward, and keep what its backward passes need.
 
     Args:
-        function: `inputs` → (output, anything else it computed).
+        function: `inputs` → (tuple of outputs, anything else it computed).
         inputs: tensors or lists of tensors.
 
     Returns:
-        output, the anything else, and `pull`: gradient of the output → tuple of the gradients of `inputs`.
+        outputs, the anything else, and `pull`: (number of an output, number of an input, gradient of the output, by default ones) →
+        gradient of the input, a tensor or list of tensors.
     """
     if keras.backend.backend() == "jax":
         import jax
 
-        output, pull, extra = jax.vjp(function, *inputs, has_aux=True)
-        return output, extra, pull
+        outputs, pull_all, extra = jax.vjp(function, *inputs, has_aux=True)
+
+        def pull(output, wanted, gradient=None):
+            gradients = [keras.ops.zeros_like(other) for other in outputs]
+            gradients[output] = keras.ops.ones_like(outputs[output]) if gradient is None else gradient
+            return pull_all(tuple(gradients))[wanted]
+
+        return outputs, extra, pull
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(inputs)
-        output, extra = function(*inputs)
-    return output, extra, lambda gradient: tape.gradient(output, inputs, output_gradients=gradient)
+        outputs, extra = function(*inputs)
+    return (
+        outputs,
+        extra,
+        lambda output, wanted, gradient=None: tape.gradient(outputs[output], inputs[wanted], output_gradients=gradient),
+    )
+
+
+def read(variables):
+    """What the variables hold now, as a list of tensors for `stateless_call`."""
+    return [keras.ops.convert_to_tensor(variable.value) for variable in variables]
+
+
+def assign(variables, values):
+    """Give each variable its new value."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def run_update(model, update, *arguments):
@@ -161,7 +183,8 @@ def run_update(model, update, *arguments):
 
     Args:
         model: compiled; its metrics are logged.
-        update: real images → gradients in the order of `model.trainable_variables`; may assign to any other variable.
+        update: a function of a batch of images that assigns to the model's variables and applies its optimizers. The variables of an
+            optimizer other than `model.optimizer` must be held by an attribute of the model.
         arguments: as Keras passes them: `(data)` on TensorFlow, `(state, data)` on JAX.
 
     Returns:
@@ -170,20 +193,15 @@ def run_update(model, update, *arguments):
     data = arguments[-1]
     images = data[0] if isinstance(data, (tuple, list)) else data
     if keras.backend.backend() == "tensorflow":
-        model.optimizer.apply(update(images), model.trainable_variables)
+        update(images)
         return _results(model)
-    weights, others, moments, metrics = arguments[0]
-    groups = (model.trainable_variables, weights), (model.non_trainable_variables, others), (model.metrics_variables, metrics)
-    pairs = [pair for variables, values in groups for pair in zip(variables, values, strict=True)]
+    groups = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
+    pairs = [pair for variables, values in zip(groups, arguments[0], strict=True) for pair in zip(variables, values, strict=True)]
     with keras.StatelessScope(state_mapping=pairs) as scope:
-        gradients = update(images)
+        update(images)
         logs = _results(model)
-    others, metrics = (
-        [current if (current := scope.get_current_value(variable)) is not None else variable.value for variable in variables]
-        for variables in (model.non_trainable_variables, model.metrics_variables)
-    )
-    weights, moments = model.optimizer.stateless_apply(moments, gradients, weights)
-    return logs, (weights, others, moments, metrics)
+    new = lambda variable: variable.value if (value := scope.get_current_value(variable)) is None else value  # noqa: E731
+    return logs, tuple([new(variable) for variable in variables] for variables in groups)
 
 
 def _results(model):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -58,6 +59,25 @@ def replacing(path):
             draft.unlink(missing_ok=True)
 
 
+def write_json(path, content):
+    """Write `content` as JSON, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """The content of one of a run's JSON files.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, with the same DATA, PROFILE and RUN."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def remove_drafts(folder):
     """Delete what a killed process was writing in a folder that no other process writes to."""
     for draft in Path(folder).glob(".draft-*"):
@@ -95,7 +115,7 @@ def require(path, notebook):
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"{display_path(path)} isn't there: run notebooks/{notebook} first, same DATA, PROFILE and RUN."
+            f"{display_path(path)} isn't there: run notebooks/{notebook} first, with the same DATA, PROFILE and RUN."
         )
     return path
 

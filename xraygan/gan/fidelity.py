@@ -25,27 +25,28 @@ COLLAPSED = 0.25  # fakes that lie less than a quarter as far apart as real imag
 # Feature spaces
 
 
-def random_network(seed=0):
+def random_network(image_size=utils.IMAGE_SIZE, seed=0):
     """Features that no label trained: random convolutions on a Laplacian pyramid, so that blur counts as much as layout.
 
     Naeem et al. 2020 (arXiv:2002.09797, section 4) show that random features rank generators where trained ones don't
     fit the data; the pyramid's bands are those of Karras et al. 2018 (arXiv:1710.10196, section 5).
 
     Args:
+        image_size: pixels a side.
         seed: of the weights, which never change.
 
     Returns:
-        model: float `(B, 128, 128, 1)` in 0 to 1 → float32 `(B, 4096)`.
+        model: float `(B, S, S, 1)` in 0 to 1 → float32 `(B, 4096)`.
     """
     rng = np.random.default_rng(seed)
-    image = x = keras.Input((utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1))
+    image = x = keras.Input((image_size, image_size, 1))
     bands = []
     for _ in range(3):
         half = layers.AveragePooling2D(2, **EXACT)(x)
         doubled = layers.UpSampling2D(2, interpolation="bilinear", **EXACT)(half)
         bands.append(layers.Subtract(**EXACT)([x, doubled]))
         x = half
-    features = [_randomly_seen(band, rng) for band in (*bands, x)]  # 128, 64, 32 and 16 pixels a side
+    features = [_randomly_seen(band, rng) for band in (*bands, x)]  # 128, 64, 32 and 16 pixels of 128
     return keras.Model(image, layers.Concatenate(**EXACT)(features), name="random")
 
 
@@ -60,8 +61,8 @@ def _randomly_seen(x, rng):
 
 
 def classifier_network(classifier):
-    """What the baseline CNN sees: its last hidden layer, `(B, 128, 128, 1)` in 0 to 1 → `(B, 64)`."""
-    return keras.Model(classifier.inputs, classifier.layers[-2].output, name="classifier")
+    """What a classifier's last layer takes: images `(B, S, S, 1)` in 0 to 1 → features `(B, D)`."""
+    return keras.Model(classifier.inputs[0], classifier.layers[-1].input, name="classifier")
 
 
 class FeatureSpace:
@@ -71,7 +72,7 @@ class FeatureSpace:
         """
         Args:
             network: images in 0 to 1 → features; its name is the space's.
-            training_images: `uint8 (N, 128, 128, 1)`, real, of the class that is imitated.
+            training_images: `uint8 (N, S, S, 1)`, real, of the class that is imitated.
         """
         self.name, self.network = network.name, network
         features = self._raw(training_images)
@@ -80,7 +81,7 @@ class FeatureSpace:
         self.mean, self.spread = features[:, self.used].mean(axis=0), spread[self.used]
 
     def __call__(self, images):
-        """Features `float64 (N, D)` of `uint8 (N, 128, 128, 1)`, about zero mean and unit variance for images like the training ones."""
+        """Features `float64 (N, D)` of `uint8 (N, S, S, 1)`, about zero mean and unit variance for images like the training ones."""
         return (self._raw(images)[:, self.used] - self.mean) / self.spread
 
     def _raw(self, images, batch_size=128):
@@ -206,7 +207,7 @@ class Judge:
         """
         Args:
             classifier: the baseline CNN.
-            training_images: `uint8 (N, 128, 128, 1)`, what the GAN sees.
+            training_images: `uint8 (N, S, S, 1)`, what the GAN sees.
             held_out: the same class, never seen by the GAN: validation while choosing, test once, at the end.
         """
         networks = classifier_network(classifier), random_network()
@@ -217,7 +218,7 @@ class Judge:
         """A row of the curve by epoch: kernel distance in each space, and how varied the images are.
 
         Args:
-            images: `uint8 (N, 128, 128, 1)`.
+            images: `uint8 (N, S, S, 1)`.
 
         Returns:
             dict of `kid_SPACE`; `kid`, their mean; and `diversity`.
@@ -239,7 +240,7 @@ class Judge:
         """Every measure of every set in every space.
 
         Args:
-            image_sets: {name: `uint8 (N, 128, 128, 1)`}, e.g. the fakes, other real images (floor), another class and noise (ceiling).
+            image_sets: {name: `uint8 (N, S, S, 1)`}, e.g. the fakes, other real images (floor), another class and noise (ceiling).
                 A set of too few images is left out, and a sentence says so.
             seed: of the draws that bring every set to one size for precision, recall, density and coverage.
 
@@ -270,7 +271,7 @@ class Judge:
         Logistic regression on the random features, cross-validated five-fold, as many fakes as there are real images.
 
         Args:
-            fake: `uint8 (N, 128, 128, 1)`.
+            fake: `uint8 (N, S, S, 1)`.
 
         Returns:
             dict of `accuracy` (0.5 where it can't), `low`, `high` (exact 95 % interval) and `images`.
@@ -306,6 +307,6 @@ def readable(table):
     return shown.sort_values("space", kind="stable").set_index(["space", "images"])
 
 
-def noise_images(num_images, seed=0):
-    """The other end of the scale: `uint8 (N, 128, 128, 1)` of uniform noise."""
-    return np.random.default_rng(seed).integers(0, 256, (num_images, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
+def draw_uniform(num_images, image_size=utils.IMAGE_SIZE, seed=0):
+    """The other end of the scale: `uint8 (N, image_size, image_size, 1)` of uniform noise."""
+    return np.random.default_rng(seed).integers(0, 256, (num_images, image_size, image_size, 1), dtype=np.uint8)

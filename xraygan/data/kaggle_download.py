@@ -1,6 +1,6 @@
 """The Kaggle set of the study: downloaded by the kaggle package's own command, unpacked so that no path leaves the folder.
 
-Run as `python -m xraygan.kaggle_download` (that is what `make data` does).
+Run as `python -m xraygan.data.kaggle_download` (that is what `make data` does).
 """
 
 import subprocess

@@ -10,8 +10,12 @@ from PIL import Image
 from sklearn import metrics as sk
 
 import utils
-from xraygan import disk, fidelity, findings, record
-from xraygan.arms import in_words
+from xraygan import disk
+from xraygan.comparison.arms import write_arm
+from xraygan.comparison.metrics import METRICS
+from xraygan.comparison.plan import SWEEPS
+from xraygan.gan import fidelity
+from xraygan.report import findings
 
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
@@ -24,12 +28,18 @@ ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apa
     "gan_and_classical": ("#8172b3", "v"),
     "classical_without_flip": ("#64b5cd", "X"),
 }
+OTHER_LOOK = ("#4d4d4d", "*")  # of an arm that isn't among them
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
 
 plt.rcParams.update(
     {"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
 )
 plt.rcParams.update({"grid.alpha": 0.3, "figure.constrained_layout.use": True})
+
+
+def choose_look(arm):
+    """Colour and marker of an arm."""
+    return ARM_LOOKS.get(arm, OTHER_LOOK)
 
 
 def save_figure(figure, path):
@@ -189,16 +199,15 @@ def fidelity_curve(table, other_class, kept_epoch, title):
 
 
 def metric_changes(table, title):
-    """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `before_after_table`."""
-    from xraygan.statistics import METRIC_NAMES
-
-    shown = table[~table["metric"].isin(("errors", "test_images")) & table["difference"].notna()].iloc[::-1]
+    """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `metrics.compare_before_after`."""
+    is_count = table["metric"].map(lambda name: METRICS[name].is_count)
+    shown = table[~is_count & table["difference"].notna()].iloc[::-1]
     figure, axis = plt.subplots(figsize=(WIDE, 0.36 * len(shown) + 1.2))
     rows = np.arange(len(shown))
     axis.hlines(rows, shown["before"], shown["after"], color="grey", linewidth=1)
     axis.plot(shown["before"], rows, "o", color=COLOURS["before"], label="before", markersize=8)
     axis.plot(shown["after"], rows, "D", color=COLOURS["after"], label="after", markersize=6)
-    axis.set_yticks(rows, [METRIC_NAMES[name] for name in shown["metric"]])
+    axis.set_yticks(rows, [METRICS[name].words for name in shown["metric"]])
     axis.set(xlim=(-0.02, 1.02), xlabel="value", title=title)
     axis.legend(loc="center left")
     return figure
@@ -272,7 +281,7 @@ def layer_table(model):
 
 
 def arms_by_seed(table, title):
-    """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` is `study.arms_table`."""
+    """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` is `tables.tabulate_units`."""
     settings = list(dict.fromkeys(table["setting"]))
     names = list(dict.fromkeys(table["arm"]))[::-1]
     size = (WIDE, 0.42 * len(names) + 1.3)
@@ -280,17 +289,17 @@ def arms_by_seed(table, title):
     for axis, setting in zip(axes[0], settings, strict=True):
         for row, name in enumerate(names):
             values = table.loc[(table["setting"] == setting) & (table["arm"] == name), "balanced_accuracy"].astype(float)
-            colour = COLOURS["after"] if name.startswith("gan") else COLOURS["before"]
-            axis.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
+            colour, marker = choose_look(name)
+            axis.plot(values, [row] * len(values), marker, color=colour, alpha=0.6)
             axis.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
         axis.set(xlabel="balanced accuracy on test images", title=setting.replace("-", " "))
-    axes[0, 0].set_yticks(range(len(names)), [in_words(name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [write_arm(name) for name in names])
     figure.suptitle(title)
     return figure
 
 
 def contrasts(verdict, margin, title):
-    """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `statistics.verdict`."""
+    """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `verdict.reach_verdict`."""
     shown = verdict.iloc[::-1].reset_index(drop=True)
     title += " (too few seeds for intervals)" if shown["low"].isna().all() else ", with 95 % intervals"
     figure, axis = plt.subplots(figsize=(WIDE, 0.32 * len(shown) + 1.4))
@@ -301,7 +310,7 @@ def contrasts(verdict, margin, title):
         if pd.notna(row.low):
             axis.hlines(row.Index, 100 * row.low, 100 * row.high, color=colour, linewidth=3 if row.primary else 1.2)
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
-    names = [f"{in_words(row.second)} − {in_words(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
+    names = [f"{write_arm(row.second)} − {write_arm(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
     axis.set_yticks(range(len(shown)), names)
     explained = "shaded: too small to matter" + ("; diamond: named beforehand" if shown["primary"].any() else "")
     axis.set(xlabel=f"difference of balanced accuracy, points; {explained}", title=title)
@@ -313,7 +322,7 @@ def published_verdict(folder):
     file = folder / "verdict.json"
     if not file.exists():
         return None
-    verdict = record.read_json(file)
+    verdict = disk.read_json(file)
     return contrasts(pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms")
 
 
@@ -321,7 +330,7 @@ def sweep(table, column, title):
     """Balanced accuracy against a number of images, a line an arm through the means of its seeds, a dot a seed.
 
     Args:
-        table: rows of `study.arms_table`.
+        table: rows of `tables.tabulate_units`.
         column: the number, e.g. "extra_images".
     """
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
@@ -337,7 +346,7 @@ def published_sweeps(folder):
         return None
     figure, axes = plt.subplots(1, len(tables), figsize=(WIDE, 3.6), squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
-        _draw_sweep(axis, table, findings.SWEPT[name])
+        _draw_sweep(axis, table, SWEEPS[name])
         axis.set_title(name)
     figure.suptitle("real radiographs: a tendency, no claim")
     return figure
@@ -346,11 +355,11 @@ def published_sweeps(folder):
 def _draw_sweep(axis, table, column):
     values, arms = sorted(table[column].unique()), list(dict.fromkeys(table["arm"]))
     for number, arm in enumerate(arms):
-        rows, (colour, marker) = table[table["arm"] == arm], ARM_LOOKS[arm]
+        rows, (colour, marker) = table[table["arm"] == arm], choose_look(arm)
         beside = 0.1 * (number - (len(arms) - 1) / 2)  # so that no arm's dots hide another's
         means = rows.groupby(column)["balanced_accuracy"].mean()
         places = [values.index(value) + beside for value in means.index]
-        axis.plot(places, means, color=colour, marker=marker, label=in_words(arm))
+        axis.plot(places, means, color=colour, marker=marker, label=write_arm(arm))
         places = [values.index(value) + beside for value in rows[column]]
         axis.plot(places, rows["balanced_accuracy"], ".", color=colour, markeredgecolor="white", markersize=9)
     axis.set_xticks(range(len(values)), values)
@@ -373,7 +382,7 @@ def heat_maps(images, heats, title, num_columns=8):
 
 
 def feature_plane(points, share, title):
-    """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.feature_map`.
+    """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.map_features`.
 
     Far images aren't drawn, since one of them would press all others into a corner: those further outside the middle nine tenths, in either
     direction, than these are wide. The title counts them.

@@ -12,13 +12,13 @@ from xraygan import disk
 BATCH_SIZE = 64
 
 
-def fake_noise(seeds, latent_dim):
+def draw_noise(seeds, latent_dim):
     """Standard normal noise `float32 (N, latent_dim)`, one row a seed: each fake can be drawn again from its own seed."""
     return np.stack([np.random.default_rng(seed).standard_normal(latent_dim, dtype=np.float32) for seed in seeds])
 
 
 def draw(generator, noise):
-    """Run the generator on noise `(N, latent_dim)`: `uint8 (N, 128, 128, 1)`."""
+    """Run the generator on noise `(N, latent_dim)`: images `uint8 (N, S, S, 1)`."""
     batches = [generator.predict_on_batch(noise[start : start + BATCH_SIZE]) for start in range(0, len(noise), BATCH_SIZE)]
     return utils.from_signed(np.concatenate(batches))
 
@@ -55,15 +55,15 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
         old.unlink()
     latent_dim = generator.input_shape[-1]
     for start in utils.progress(range(0, num_fakes, BATCH_SIZE), desc="writing fakes", unit="batch"):
-        images = draw(generator, fake_noise(seeds[start : start + BATCH_SIZE], latent_dim))
+        images = draw(generator, draw_noise(seeds[start : start + BATCH_SIZE], latent_dim))
         for file, image in zip(files[start : start + BATCH_SIZE], images, strict=True):
             utils.save_png(image, folder / file)
     utils.write_table(manifest, path)
     return manifest
 
 
-def read_fakes(folder, class_name):
-    """The fakes of one class: `uint8 (N, 128, 128, 1)` and the manifest.
+def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE):
+    """The fakes of one class: `uint8 (N, image_size, image_size, 1)` and the manifest.
 
     Raises:
         FileNotFoundError: notebook 2 hasn't written them, or some are missing.
@@ -81,7 +81,8 @@ def read_fakes(folder, class_name):
         raise FileNotFoundError(
             f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again."
         )
-    return utils.load_images([folder / file for file in manifest["file"]], None, show_progress=False).images, manifest
+    files = [folder / file for file in manifest["file"]]
+    return utils.load_images(files, None, image_size, show_progress=False).images, manifest
 
 
 def _read_manifest(path):

@@ -33,7 +33,7 @@ def make_split(image_set, groups, validation_share=0.2, max_train_images=None, o
     if on_leak not in ("drop", "report"):
         raise ValueError(f"ON_LEAK is {on_leak!r}; choose 'drop' or 'report'.")
     rng = np.random.default_rng(seed)
-    part = image_set.parts.astype(object)
+    part = image_set.folders.astype(object)
     if on_leak == "drop":
         part[(part == "train") & np.isin(groups, groups[part == "test"])] = LEAK
     if max_train_images:
@@ -52,7 +52,7 @@ def make_split(image_set, groups, validation_share=0.2, max_train_images=None, o
     return pd.DataFrame({"file": image_set.files, "class": names, "part": part, "group": groups})
 
 
-def counts_table(split, classes):
+def count_images(split, classes):
     """Images by class (rows) and part (columns), with sums."""
     parts = [part for part in ("train", "validation", "test", LEAK, UNUSED) if (split["part"] == part).any()]
     table = pd.crosstab(split["class"], split["part"]).reindex(index=list(classes), columns=parts, fill_value=0)
@@ -61,6 +61,7 @@ def counts_table(split, classes):
 
 
 def write_split(split, folders):
+    """Write the split to `results/RUN/split.csv`."""
     utils.write_table(split, folders.results / "split.csv")
 
 
@@ -75,16 +76,10 @@ def read_split(folders):
     return pd.read_csv(path, dtype=columns, keep_default_na=False)  # a class may be called None
 
 
-def unseen_test_files(split):
+def list_unseen_test_files(split):
     """The test images whose group (twin or patient) stands in no part that comes from the train folder, left out or not."""
     learned = split.loc[split["part"] != "test", "group"]
     return split.loc[(split["part"] == "test") & ~split["group"].isin(learned), "file"]
-
-
-def select(image_set, split, part, classes):
-    """The images of some classes in one part, `uint8 (N, 128, 128, 1)`, in the split's order."""
-    chosen = (split["part"] == part) & split["class"].isin(classes)
-    return image_set.images[image_set.rows(split.loc[chosen, "file"])]
 
 
 def _surplus(part, labels, max_images, rng):

@@ -2,7 +2,7 @@
 
 import shutil
 
-from xraygan import disk, record
+from xraygan import disk, run
 
 PUBLISHED = disk.ROOT / "results" / "published"
 PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
@@ -36,7 +36,7 @@ def publish(folders, patterns):
     Raises:
         ValueError: drawings under the name of a study of real images, or real images under the phantom's.
     """
-    if (folders.results / "record.json").exists() and record.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
+    if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
     for pattern in patterns:
         _copy(folders.results.glob(pattern), folders.results, PUBLISHED / folders.run)
@@ -48,7 +48,7 @@ def restore_units(folders, wanted):
     The name of a training's file holds a hash of its data, its split and every parameter, so one of another study is never taken.
 
     Args:
-        folders: `utils.RunFolders`.
+        folders: `run.RunFolders`.
         wanted: the run's own files of trainings, `study.unit_file`.
 
     Returns:

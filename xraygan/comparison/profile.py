@@ -1,13 +1,19 @@
-"""The sizes a run can have (notebooks/profiles/*.yaml) and the name of its folder."""
+"""The sizes a run can have (notebooks/profiles/*.yaml), and the check of what a notebook was asked for."""
 
-from dataclasses import dataclass, fields
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from xraygan import arms, disk
+import utils
+from xraygan import disk
+from xraygan.comparison import arms
+from xraygan.comparison.classifier import Classifier
+from xraygan.gan.recipe import choose_recipe
 
 PROFILES = disk.ROOT / "notebooks" / "profiles"
+SMALLEST_IMAGE = 32  # pixels a side: what the networks halve down to 4×4 and the audit shrinks to 32×32
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Profile:
         num_fakes: generated images to add.
         arms: the ways to rebalance that are compared, names of `arms.ARMS`.
         num_seeds: how often each is trained, each time with other initial weights and another GAN.
+        image_size: pixels a side, a power of two; may be left out of the file.
     """
 
     max_train_images: int
@@ -35,12 +42,22 @@ class Profile:
     num_fakes: int
     arms: tuple
     num_seeds: int
+    image_size: int = utils.IMAGE_SIZE
 
-    def epochs_of_classifier(self, updates_per_epoch):
-        """The number of epochs that both limits allow, at least one."""
-        if not self.classifier_updates:
-            return self.classifier_epochs
-        return max(1, min(self.classifier_epochs, self.classifier_updates // updates_per_epoch))
+    def make_classifier(self, network):
+        """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
+        return Classifier(
+            network=network,
+            image_size=self.image_size,
+            epochs=self.classifier_epochs,
+            updates=self.classifier_updates,
+            patience=self.classifier_patience,
+        )
+
+    def make_recipe(self, name):
+        """The GAN's recipe of this name, at this size."""
+        sizes = {"image_size": self.image_size, "epochs": self.gan_epochs, "sample_every": self.gan_sample_every}
+        return dataclasses.replace(choose_recipe(name), **sizes)
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}
@@ -65,22 +82,42 @@ def load_profile(name):
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"profile {path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
-    expected = {entry.name for entry in fields(Profile)}
-    if not isinstance(values, dict) or set(values) != expected:
-        raise ValueError(f"profile {path.name} must have exactly the keys {', '.join(sorted(expected))}.")
-    for key in expected - {"arms"}:
-        value, smallest = values[key], 0 if key in MAY_BE_ZERO else 1
-        if type(value) is not int or value < smallest:
-            raise ValueError(f"{key} in profile {path.name} is {value!r}; it must be a whole number of at least {smallest}.")
-    named_arms = values["arms"] if isinstance(values["arms"], list) else []
+    fields = dataclasses.fields(Profile)
+    expected = {field.name for field in fields}
+    required = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not isinstance(values, dict) or not required <= set(values) <= expected:
+        raise ValueError(
+            f"profile {path.name} must have exactly the keys {', '.join(sorted(required))}, and may have {', '.join(sorted(expected - required))}."
+        )
+    for key in set(values) - {"arms"}:
+        _require_whole_number(key, values[key], path.name)
+    _require_arms(values["arms"], path.name)
+    return Profile(**values | {"arms": tuple(values["arms"])})
+
+
+def _require_whole_number(key, value, file):
+    smallest = 0 if key in MAY_BE_ZERO else 1
+    if type(value) is not int or value < smallest:
+        raise ValueError(f"{key} in profile {file} is {value!r}; it must be a whole number of at least {smallest}.")
+    if key == "image_size" and (value < SMALLEST_IMAGE or value & (value - 1)):
+        raise ValueError(f"image_size in profile {file} is {value}; it must be a power of two of at least {SMALLEST_IMAGE}.")
+
+
+def _require_arms(named, file):
+    names = named if isinstance(named, list) else []
     if (
-        not {*arms.PRIMARY, "nothing"} <= {name for name in named_arms if isinstance(name, str)}
-        or not all(name in tuple(arms.ARMS) for name in named_arms)
-        or len(set(named_arms)) < len(named_arms)
+        not {*arms.PRIMARY, "nothing"} <= {name for name in names if isinstance(name, str)}
+        or not all(name in tuple(arms.ARMS) for name in names)
+        or len(set(names)) < len(names)
     ):
         raise ValueError(
-            f"arms in profile {path.name} must be a list of {', '.join(arms.ARMS)}, each at most once, with nothing, {' and '.join(arms.PRIMARY)} among them."
+            f"arms in profile {file} must be a list of {', '.join(arms.ARMS)}, each at most once, with nothing, {' and '.join(arms.PRIMARY)} among them."
         )
+
+
+def read_profile(content):
+    """The profile that a record holds."""
+    values = {name: value for name, value in content.items() if name != "name"}
     return Profile(**values | {"arms": tuple(values["arms"])})
 
 
@@ -104,6 +141,6 @@ def check_parameters(**parameters):
             raise ValueError(f"{name} is {value!r}; it must be text, {HINTS.get(name, 'in quotes')}.")
 
 
-def run_name(run, source_name, profile_name):
-    """The run's folder: the name given, else `SOURCE-PROFILE`, e.g. "phantom-quick"."""
-    return run or f"{source_name}-{Path(profile_name).stem}"
+def name_profile(name):
+    """The short name of a profile, also where it was given as the path of a file."""
+    return Path(name).stem

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from xraygan import disk
 
 HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
-HIDDEN_SIZE = 88  # pixels a side of the black square that hides the lungs
+HIDDEN_SHARE = 0.6875  # of the image's side: the black square that hides the lungs (88 of 128 pixels)
 SHORTCUT_SHARE = 0.8  # of the score above chance that is left without lungs, from which on the alarm is raised
 FAINT = 0.1  # a whole image's score above chance below which nothing is said about what is left of it
 NEAR_DISTANCE = 34  # bits of 256 within which two images count as one picture: pairs of other pictures begin at about 40
@@ -49,7 +49,7 @@ def read_groups(path, files):
     """The patient group of each file from a user's CSV with columns `file` and `group`.
 
     Args:
-        path: the CSV; `file` is the path below DATA, as in split.csv.
+        path: the CSV; `file` is the path below DATA, as in split.csv. "" where no such file was given.
         files: `str (N,)`, the files to find.
 
     Returns:
@@ -58,6 +58,8 @@ def read_groups(path, files):
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images.
     """
+    if not path:
+        return np.full(len(files), "")
     path = disk.find_file(path)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
@@ -77,32 +79,34 @@ def read_groups(path, files):
     return np.array([group_of.get(file, "") for file in files])
 
 
-def find_groups(image_set, patient_groups=None):
+def find_groups(image_set, patients=None):
     """Group images that must stay together: equal bytes, near-duplicates, and patients where these are known.
 
     Args:
         image_set: `sources.ImageSet`.
-        patient_groups: `str (N,)` from `read_groups`, or None; an image without a known group is a group of its own.
+        patients: `str (N,)` from `read_groups`; an image without a known patient, "", joins no other by it. None knows no patient.
 
     Returns:
-        groups `int (N,)`, and the near-duplicate pairs `int (P, 2)`.
+        groups `int (N,)`.
     """
-    pairs = near_pairs(perceptual_hashes(image_set.images))
-    links = [pairs, _links_of_equal(image_set.digests)]
-    if patient_groups is not None:
-        known = np.flatnonzero(patient_groups != "")
-        links.append(known[_links_of_equal(patient_groups[known])])
+    patients = np.full(len(image_set.files), "") if patients is None else patients
+    known = np.flatnonzero(patients != "")
+    links = [
+        near_pairs(perceptual_hashes(image_set.images)),
+        _link_equal(image_set.digests),
+        known[_link_equal(patients[known])],
+    ]
     first, second = np.concatenate(links).T
     size = len(image_set.files)
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(size, size))
-    return connected_components(graph, directed=False)[1], pairs
+    return connected_components(graph, directed=False)[1]
 
 
-def leak_table(image_set, groups):
+def count_leaks(image_set, groups):
     """What the grouping found, a row each: copies, near-copies, and images with a twin on the other side of the split."""
-    test_groups = np.unique(groups[image_set.parts == "test"])
-    train_groups = np.unique(groups[image_set.parts == "train"])
-    in_train, in_test = image_set.parts == "train", image_set.parts == "test"
+    test_groups = np.unique(groups[image_set.folders == "test"])
+    train_groups = np.unique(groups[image_set.folders == "train"])
+    in_train, in_test = image_set.folders == "train", image_set.folders == "test"
     sizes = np.bincount(groups)[groups]
     rows = {
         "images": len(groups),
@@ -117,7 +121,7 @@ def leak_table(image_set, groups):
     return pd.DataFrame({"number": rows})
 
 
-def pairs_across(image_set, groups):
+def list_pairs_across(image_set, groups):
     """Pairs of one group whose images stand on both sides of train and test, or in two classes: what a person should look at.
 
     Returns:
@@ -129,22 +133,22 @@ def pairs_across(image_set, groups):
         for place, first in enumerate(members):
             for second in members[place + 1 :]:
                 contradicts = classes[first] != classes[second]
-                if contradicts or image_set.parts[first] != image_set.parts[second]:
+                if contradicts or image_set.folders[first] != image_set.folders[second]:
                     why = "in two classes" if contradicts else "in train and test"
                     rows.append([image_set.files[first], image_set.files[second], classes[first], classes[second], why])
     return pd.DataFrame(rows, columns=["first", "second", "first_class", "second_class", "why"])
 
 
 def shortcut_table(images, labels, held_out, held_out_labels):
-    """What can be told of held-out images without lungs, and without any detail.
+    """How well classes can be told apart in held-out images without lungs, and without any detail.
 
     A support vector machine learns from four views of the same images: it needs seconds, and what such a small learner finds, a
     network finds too. A high score with the lungs hidden says that the classes differ in something else: collimation, text, pose,
     the hospital (DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7).
 
     Args:
-        images, labels: `uint8 (N, 128, 128, 1)` and `int (N,)` to learn from.
-        held_out, held_out_labels: the same, to be told.
+        images, labels: `uint8 (N, S, S, 1)` and `int (N,)` to learn from.
+        held_out, held_out_labels: the same, to be classified.
 
     Returns:
         DataFrame: a row a view, with balanced_accuracy and share, the part of the whole image's score above chance that is left (NaN
@@ -161,25 +165,22 @@ def shortcut_table(images, labels, held_out, held_out_labels):
     return table
 
 
-def shortcuts_by_setting(image_set, parts, settings):
-    """`shortcut_table` of the training and validation parts, one for each choice of classes.
+def shortcuts_by_setting(dataset, settings):
+    """`shortcut_table` of the training and validation parts of each setting.
 
     Args:
-        image_set: `sources.ImageSet` of all classes.
-        parts: the split, with columns file, class and part.
-        settings: tuples of class names; one that comes twice is taken once.
+        dataset: `dataset.Dataset`.
+        settings: list of `dataset.Setting`.
 
     Returns:
-        DataFrame: setting ("2-classes"), view, balanced_accuracy, share.
+        DataFrame: setting (its name), view, balanced_accuracy, share.
     """
     tables = []
-    for classes in dict.fromkeys(settings):
-        of_part = {}
-        for part in ("train", "validation"):
-            rows = image_set.rows(parts.loc[(parts["part"] == part) & parts["class"].isin(classes), "file"])
-            of_part[part] = image_set.images[rows], image_set.labels[rows]
-        table = shortcut_table(*of_part["train"], *of_part["validation"]).rename_axis("view").reset_index()
-        table.insert(0, "setting", f"{len(classes)}-classes")
+    for setting in settings:
+        train, validation = (dataset.select(setting, part) for part in ("train", "validation"))
+        table = shortcut_table(train.images, train.labels, validation.images, validation.labels)
+        table = table.rename_axis("view").reset_index()
+        table.insert(0, "setting", setting.name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -191,9 +192,11 @@ def has_shortcut(table):
 
 def hide_lungs(images):
     """The images with a black square over the centre, where the lungs are."""
-    start = (images.shape[1] - HIDDEN_SIZE) // 2
+    side = images.shape[1]
+    size = round(HIDDEN_SHARE * side)
+    start = (side - size) // 2
     hidden = images.copy()
-    hidden[:, start : start + HIDDEN_SIZE, start : start + HIDDEN_SIZE] = 0
+    hidden[:, start : start + size, start : start + size] = 0
     return hidden
 
 
@@ -212,7 +215,7 @@ VIEWS = {
 }
 
 
-def _links_of_equal(keys):
+def _link_equal(keys):
     """Pairs `int (P, 2)` that connect each key's first occurrence with its others."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     pairs = np.stack([first[inverse], np.arange(len(keys))], axis=1)

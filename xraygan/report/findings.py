@@ -2,8 +2,11 @@
 
 import pandas as pd
 
-from xraygan import audit, record, statistics
-from xraygan.arms import FAKES_INSTEAD, in_words
+from xraygan import disk, run
+from xraygan.comparison import metrics, verdict as verdicts
+from xraygan.comparison.arms import FAKES_INSTEAD, write_arm
+from xraygan.comparison.plan import SWEEPS
+from xraygan.data import audit
 
 SWEPT = {
     "number of fakes": "extra_images",
@@ -15,8 +18,8 @@ DRAWINGS = "**These are drawings, not patients: nothing here is evidence about m
 
 def of_baseline(folders):
     """What notebook 1 found, as Markdown."""
-    notes = record.read_record(folders)
-    metrics = record.read_json(folders.results / "before_gan" / "metrics.json")
+    notes = run.read_record(folders)
+    metrics = disk.read_json(folders.results / "before_gan" / "metrics.json")
     cost = notes["parts"]["before_gan"]
     balanced, sensitivity = (statistics.number(name, metrics[name]) for name in ("balanced_accuracy", "sensitivity"))
     leaked = notes["data"]["leaks"]["train images with their group in test"]
@@ -53,9 +56,9 @@ def _shortcut(table):
 
 def of_gan(folders):
     """What notebook 2 found, as Markdown."""
-    notes = record.read_record(folders)
+    notes = run.read_record(folders)
     history = pd.read_csv(folders.results / "gan" / "history.csv")
-    judged = record.read_json(folders.results / "gan" / "judgement.json")
+    judged = disk.read_json(folders.results / "gan" / "judgement.json")
     quality = folders.results / "gan" / "quality.csv"
     why = "the nearest to validation images" if (folders.results / "gan" / "fidelity.csv").exists() else "the last"
     lines = (
@@ -105,16 +108,16 @@ def of_copies(judged):
 
 def of_comparison(folders):
     """What notebook 3 found, as Markdown: what one run of each says, then the verdict."""
-    notes = record.read_record(folders)
-    one_run = one_run_sentence(record.read_json(folders.results / "mcnemar.json"))
-    return _drawings(notes) + one_run + "\n\n" + of_verdict(record.read_json(folders.results / "verdict.json"))
+    notes = run.read_record(folders)
+    one_run = one_run_sentence(disk.read_json(folders.results / "mcnemar.json"))
+    return _drawings(notes) + one_run + "\n\n" + of_verdict(disk.read_json(folders.results / "verdict.json"))
 
 
 def of_progress(folder):
     """How far the published study is that has no verdict yet, as Markdown."""
     if not (folder / "arms.csv").exists():
         return "**No comparison on real images is published yet.**"
-    notes, finished = record.read_json(folder / "record.json"), len(pd.read_csv(folder / "arms.csv"))
+    notes, finished = disk.read_json(folder / "record.json"), len(pd.read_csv(folder / "arms.csv"))
     planned = len(notes["profile"]["arms"]) * notes["profile"]["num_seeds"] * (2 if notes["also"] else 1)
     return (
         f"**No answer on real images yet.** Of the {planned} trainings of the comparison {finished} are finished and published; "
@@ -127,7 +130,7 @@ def of_published(folder, benchmarks):
     if not (folder / "arms.csv").exists():
         return of_progress(folder)
     if (folder / "verdict.json").exists():
-        verdict, patients = record.read_json(folder / "verdict.json"), of_patients(benchmarks)
+        verdict, patients = disk.read_json(folder / "verdict.json"), of_patients(benchmarks)
         told = "\n".join(filter(None, [answer_of(verdict), patients and f"- {patients}", rest_of(verdict)]))
     else:
         told = of_progress(folder)
@@ -156,7 +159,7 @@ def sweeps_of(folder):
 def _sweep_table(name, trainings):
     """One sweep of the published study as a Markdown table: a row a number of images, a column an arm."""
     cells = trainings.groupby([SWEPT[name], "arm"], sort=False)["balanced_accuracy"].agg(_mean_and_range).unstack()
-    cells = cells.sort_index()[list(dict.fromkeys(trainings["arm"]))].fillna("").rename(columns=in_words)
+    cells = cells.sort_index()[list(dict.fromkeys(trainings["arm"]))].fillna("").rename(columns=write_arm)
     per_cell = trainings.groupby([SWEPT[name], "arm"]).size().max()
     settings = " and ".join(dict.fromkeys(trainings["setting"].str.replace("-", " ")))
     heading = (
@@ -192,7 +195,7 @@ def of_scarcity(folder):
     fewest = trainings[trainings["real_minority"] == trainings["real_minority"].min()]
     means = fewest.groupby("arm", sort=False)["balanced_accuracy"].mean()
     name, count = fewest["setting"].iloc[0].rsplit("-", 1)
-    told = ", ".join(f"{in_words(arm)} {mean:.3f}" for arm, mean in means.items())
+    told = ", ".join(f"{write_arm(arm)} {mean:.3f}" for arm, mean in means.items())
     return f"With {count} real training images of {name} ({fewest['seed'].nunique()} seeds, a tendency, no claim), balanced accuracy: {told}."
 
 
@@ -216,7 +219,7 @@ def found_besides(folder):
             for model, row in shares.iterrows()
         ]
     for file in sorted(folder.glob(f"units/*/{FAKES_INSTEAD}-*.json")):
-        metrics = record.read_json(file)["metrics"]
+        metrics = disk.read_json(file)["metrics"]
         lines.append(
             f"A network that saw fakes of the minority class and never a real image of it finds {metrics['sensitivity']:.0%} of the real test "
             f"images (specificity {metrics['specificity']:.0%})."
@@ -232,7 +235,7 @@ def means_of_arms(folder):
         sensitivity = f"{trainings['sensitivity'].mean():.3f}"
         kept = f"{trainings['best_update'].mean():.0f} of {trainings['updates'].mean():.0f}"
         where = f"{setting.replace('-', ' ')}, {trainings['test_images'].iloc[0]:,} test images"
-        rows.append([where, in_words(arm), str(len(trainings)), spread, sensitivity, kept])
+        rows.append([where, write_arm(arm), str(len(trainings)), spread, sensitivity, kept])
     columns = [
         "setting",
         "arm",
@@ -282,7 +285,7 @@ def rest_of(verdict):
                 f"patient where patients are known, {row['setting'].replace('-', ' ')}: {with_interval(row)}."
             )
     others = [row for row in verdict["contrasts"] if not row["primary"]]
-    decided = [row for row in others if row["outcome"] != statistics.INCONCLUSIVE]
+    decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
     besides = [row for row in decided if row not in _fakes_against_nothing(verdict)]
     lines.append(
         f"- Of the {len(others)} other contrasts (outcomes adjusted for their number, intervals not), {len(decided)} are decided"
@@ -309,10 +312,10 @@ def is_against_nothing(row):
 def _against_nothing(rows, margin):
     """What adding fakes changed, a sentence for all settings that come out alike."""
     words = {
-        statistics.BETTER: "Adding fakes helped",
-        statistics.WORSE: "Adding fakes hurt",
-        statistics.EQUIVALENT: f"Adding fakes changed nothing that matters (less than {100 * margin:.0f} points of balanced accuracy)",
-        statistics.INCONCLUSIVE: "Whether adding fakes changes anything can't be told",
+        verdicts.BETTER: "Adding fakes helped",
+        verdicts.WORSE: "Adding fakes hurt",
+        verdicts.EQUIVALENT: f"Adding fakes changed nothing that matters (less than {100 * margin:.0f} points of balanced accuracy)",
+        verdicts.INCONCLUSIVE: "Whether adding fakes changes anything can't be told",
         None: "Fakes against nothing added, without a claim",
     }
     told = {}
@@ -327,15 +330,15 @@ def _answer(primary, margin):
     if primary["low"] is None:
         seeds = f"{primary['seeds']} seed" + "s" * (primary["seeds"] > 1)
         return (
-            f"No claim is made about the method: {seeds} of each arm, and it takes {statistics.FEWEST_SEEDS} or more to tell it from chance. "
+            f"No claim is made about the method: {seeds} of each arm, and it takes {verdicts.FEWEST_SEEDS} or more to tell it from chance. "
             f"Fakes against duplicates: {with_interval(primary)} of balanced accuracy, {primary['setting'].replace('-', ' ')}, "
             f"{primary['images']:,} test images."
         )
     words = {
-        statistics.BETTER: "Fakes did better than duplicates",
-        statistics.WORSE: "Fakes did worse than duplicates",
-        statistics.EQUIVALENT: f"Fakes and duplicates are equivalent (within {100 * margin:.0f} points)",
-        statistics.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
+        verdicts.BETTER: "Fakes did better than duplicates",
+        verdicts.WORSE: "Fakes did worse than duplicates",
+        verdicts.EQUIVALENT: f"Fakes and duplicates are equivalent (within {100 * margin:.0f} points)",
+        verdicts.INCONCLUSIVE: "Whether fakes help more than duplicates can't be told",
     }
     return (
         f"{words[primary['outcome']]} (the contrast named beforehand): {with_interval(primary)}, {primary['setting'].replace('-', ' ')}, "
@@ -346,7 +349,7 @@ def _answer(primary, margin):
 
 def contrast(row):
     """A contrast in words: the second arm against the first, and where."""
-    return f"{in_words(row['second'])} against {in_words(row['first'])}, {row['setting'].replace('-', ' ')}"
+    return f"{write_arm(row['second'])} against {write_arm(row['first'])}, {row['setting'].replace('-', ' ')}"
 
 
 def with_interval(row):

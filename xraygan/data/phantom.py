@@ -24,7 +24,7 @@ CLASSES = ("NORMAL", "COVID19", "PNEUMONIA")
 
 README = """# Phantom: drawings, not patients
 
-These images are drawn by code (`xraygan/phantom.py`) to look like chest radiographs at a glance, so that the project can be
+These images are drawn by code (`xraygan/data/phantom.py`) to look like chest radiographs at a glance, so that the project can be
 run and tested without medical data. The class names are those of the real set; the images are of nobody.
 **Nothing found on this phantom is evidence about medicine.**
 """

@@ -1,5 +1,6 @@
 """Which images: one's own folder, the Kaggle set, or the phantom; all three are read the same way."""
 
+import functools
 import hashlib
 import os
 import warnings
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 import utils
-from xraygan import disk, kaggle_download, phantom
+from xraygan import disk
+from xraygan.data import kaggle_download, phantom
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-PARTS = ("train", "test")
+FOLDERS = ("train", "test")
 DEFAULT_CLASSES = ("NORMAL", "COVID19")
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg"
 
@@ -37,7 +39,12 @@ class Source:
 
     def title(self, text):
         """`text` as a figure's title: a phantom's says so."""
-        return f"Phantom (drawn, not patients): {text}" if self.is_phantom else text
+        return write_title(text, self.is_phantom)
+
+
+def write_title(text, is_phantom):
+    """`text` as a figure's title: of a phantom it says so."""
+    return f"Phantom (drawn, not patients): {text}" if is_phantom else text
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,9 @@ class ImageSet:
 
     Attributes:
         source: where they come from.
-        images: `uint8 (N, 128, 128, 1)`.
+        images: `uint8 (N, S, S, 1)`.
         labels: `int (N,)`, indices into `source.classes`.
-        parts: `str (N,)`, "train" or "test": the folder each came from.
+        folders: `str (N,)`, "train" or "test": where each came from.
         files: `str (N,)`, path below the root, with `/`.
         digests: `str (N,)`, a hash of each file's bytes.
         skipped: {file: why} of those that could not be read.
@@ -57,32 +64,32 @@ class ImageSet:
     source: Source
     images: np.ndarray
     labels: np.ndarray
-    parts: np.ndarray
+    folders: np.ndarray
     files: np.ndarray
     digests: np.ndarray
     skipped: dict = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def fingerprint(self):
-        """A hash of every file's name and bytes: two runs with the same fingerprint saw the same data."""
-        lines = "\n".join(f"{file} {digest}" for file, digest in zip(self.files, self.digests, strict=True))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        """A hash of every file's name and of its pixels as they were decoded: with the same fingerprint two runs saw the same data."""
+        names = "\n".join(self.files).encode()
+        return hashlib.blake2b(names + np.ascontiguousarray(self.images).data, digest_size=32).hexdigest()
 
-    def of(self, classes, minority):
-        """The images of some classes alone, their labels counted anew."""
+    def choose(self, classes, minority):
+        """The images of some classes alone; labels become indices into `classes`."""
         kept = np.isin(np.array(self.source.classes)[self.labels], classes)
         position = np.array([classes.index(name) if name in classes else -1 for name in self.source.classes])
         return ImageSet(
             replace(self.source, classes=tuple(classes), minority=minority),
             self.images[kept],
             position[self.labels[kept]],
-            self.parts[kept],
+            self.folders[kept],
             self.files[kept],
             self.digests[kept],
             self.skipped,
         )
 
-    def rows(self, files):
+    def find_rows(self, files):
         """The row of each of `files`, in their order."""
         position = {file: row for row, file in enumerate(self.files)}
         return np.array([position[file] for file in files], dtype=int)
@@ -125,23 +132,23 @@ def add_classes(source, also):
     return replace(source, classes=_choose_classes(",".join([*source.classes, also]), _class_folders(source.root), "ALSO"))
 
 
-def read_images(source, show_progress=True):
-    """Read every image of a source, decoding only what isn't cached: `ImageSet`."""
-    paths, labels, parts = [], [], []
-    for part in PARTS:
+def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
+    """Read every image of a source at one size, decoding only what isn't cached: `ImageSet`."""
+    paths, labels, folders = [], [], []
+    for folder in FOLDERS:
         for label, name in enumerate(source.classes):
-            found = list_images(source.root / part / name)
-            paths += found
-            labels += [label] * len(found)
-            parts += [part] * len(found)
-    loaded = utils.load_images(paths, disk.STORE / "data" / "cache", show_progress=show_progress)
+            images = list_images(source.root / folder / name)
+            paths += images
+            labels += [label] * len(images)
+            folders += [folder] * len(images)
+    loaded = utils.load_images(paths, disk.STORE / "data" / "cache", image_size, show_progress)
     files = np.array([path.relative_to(source.root).as_posix() for path in paths])
     kept = loaded.kept
     return ImageSet(
         source,
         loaded.images,
         np.array(labels)[kept],
-        np.array(parts)[kept],
+        np.array(folders)[kept],
         files[kept],
         loaded.digests[kept],
         dict(zip(files[~kept], loaded.skipped.values(), strict=True)),
@@ -187,25 +194,24 @@ def _find_root(data):
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
         raise ValueError(f"DATA is {data!r}, and there is no such folder; give one laid out as {LAYOUT}, or 'phantom'.")
-    for part in PARTS:
-        if not (root / part).is_dir():
-            raise ValueError(f"{root.name} has no folder {part!r}; the layout expected is {LAYOUT}.")
+    for folder in FOLDERS:
+        if not (root / folder).is_dir():
+            raise ValueError(f"{root.name} has no folder {folder!r}; the layout expected is {LAYOUT}.")
     return root.resolve()
 
 
 def _class_folders(root):
-    """Class folders found in both parts, sorted."""
-    found = {
-        part: {entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != "."} for part in PARTS
-    }
-    if found["train"] != found["test"]:
-        lonely = ", ".join(sorted(found["train"] ^ found["test"]))
-        warnings.warn(f"in train or test only, and left out: {lonely}", stacklevel=2)
-    both = sorted(found["train"] & found["test"])
+    """Class folders that stand in both train and test, sorted."""
+    train, test = (
+        {entry.name for entry in (root / folder).iterdir() if entry.is_dir() and entry.name[0] != "."} for folder in FOLDERS
+    )
+    if train != test:
+        warnings.warn(f"in train or test only, and left out: {', '.join(sorted(train ^ test))}", stacklevel=2)
+    both = sorted(train & test)
     for name in both:
         if name != name.strip() or "," in name or not name.isprintable() or name == "all":
             raise ValueError(
-                f"the class folder {name!r} can't be told in a list or table of classes; give it a plain name, without commas."
+                f"the class folder {name!r} can't stand in a list or table of classes; give it a plain name, without commas."
             )
     return both
 

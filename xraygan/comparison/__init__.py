@@ -1,0 +1,1 @@
+"""The classifier, the ways to rebalance it, and the comparison that decides between them."""

@@ -1,0 +1,183 @@
+"""The classifier: registry `NETWORKS`, its training with the best weights kept, its predictions as a table.
+
+Another classifier is one function (image size S, number of classes, next_seed) → model and one entry. The model takes images
+`(B, S, S, 1)` in 0 to 1; its last layer is a `Dense` made by `add_decision`, which Grad-CAM and the judge of the fakes look behind.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+
+import utils
+from xraygan import backend, keys, training
+
+
+def study_cnn(image_size, num_classes, next_seed):
+    """The CNN of the study that this project rebuilds, with one grey channel.
+
+    With two classes and 128 pixels it has 4,443,009 parameters: the study's 4,443,585 less the two colour channels of the first layer.
+    """
+
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
+    image = x = keras.Input((image_size, image_size, 1))
+    for filters in (32, 64, 128):
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=weights())(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(128, 3, padding="same", activation="relu", kernel_initializer=weights())(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(128, activation="relu", kernel_initializer=weights())(x)
+    x = layers.Dense(64, activation="relu", kernel_initializer=weights())(x)
+    return keras.Model(image, add_decision(x, num_classes, next_seed), name="classifier")
+
+
+def add_decision(features, num_classes, next_seed):
+    """The last layer: features `(B, D)` → probabilities, of the positive class `(B, 1)` for two classes, else of each `(B, num_classes)`."""
+    units, activation = (1, "sigmoid") if num_classes == 2 else (num_classes, "softmax")
+    weights = keras.initializers.GlorotUniform(next_seed())
+    return layers.Dense(units, activation=activation, kernel_initializer=weights, dtype="float32")(features)
+
+
+NETWORKS = {"study_cnn": study_cnn}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Everything that decides what a classifier becomes, but for its images and its seed.
+
+    Attributes:
+        network: a name in `NETWORKS`.
+        image_size: pixels a side.
+        batch_size: images an update.
+        learning_rate: of Adam.
+        epochs: at most this many; an epoch is ⌈real training images / batch_size⌉ updates.
+        updates: and at most this many; 0 for no such limit.
+        patience: epochs without a better validation loss before training stops.
+    """
+
+    network: str = "study_cnn"
+    image_size: int = utils.IMAGE_SIZE
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    epochs: int = 500
+    updates: int = 0
+    patience: int = 50
+
+    def build(self, num_classes, seed=0):
+        """A new network: images `(B, S, S, 1)` in 0 to 1 → probabilities, as `add_decision` gives them.
+
+        Raises:
+            ValueError: there's no network of that name.
+        """
+        if self.network not in NETWORKS:
+            raise ValueError(f"CLASSIFIER is {self.network!r}; choose one of {', '.join(NETWORKS)}.")
+        return NETWORKS[self.network](self.image_size, num_classes, utils.seeds(seed))
+
+    def count_updates(self, num_real):
+        """Updates an epoch, with or without extra images: no arm trains longer than another."""
+        return -(-num_real // self.batch_size)
+
+    def count_epochs(self, num_real):
+        """The number of epochs that both limits allow, at least one."""
+        if not self.updates:
+            return self.epochs
+        return max(1, min(self.epochs, self.updates // self.count_updates(num_real)))
+
+    def describe(self, num_classes):
+        """The contents of the description as a key takes them: its fields, its network as built, the order of its images."""
+        network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
+        code = keys.describe([training.RepeatingShuffle.rows_of_step, make_targets, utils.to_unit])
+        return keys.describe(self) | {"network": network, "code": code}
+
+
+def make_targets(labels, setting):
+    """What the network is trained to give: 1 for the minority and 0 for the other of two classes, else the class index."""
+    if len(setting.classes) == 2:
+        return (labels == setting.minority_label).astype(np.float32)
+    return labels.astype(np.int32)
+
+
+def train_classifier(classifier, setting, images, validation, seed, state_folder, description):
+    """Train a classifier, resuming where it stopped; the weights of the best validation loss are kept.
+
+    Args:
+        classifier: `Classifier`.
+        setting: `dataset.Setting`.
+        images: `arms.TrainingImages`.
+        validation: `dataset.Part` of real images only.
+        seed: of initial weights and order.
+        state_folder: where the training keeps its history and what it needs to resume.
+        description: of the progress bar.
+
+    Returns:
+        the model with its best weights, and the history as a DataFrame.
+    """
+    model = classifier.build(len(setting.classes), seed)
+    loss = "binary_crossentropy" if len(setting.classes) == 2 else "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(classifier.learning_rate), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
+    model.optimizer.build(model.trainable_variables)
+
+    updates, targets = classifier.count_updates(images.num_real), make_targets(images.labels, setting)
+    resumable = training.ResumableTraining(
+        model,
+        state_folder,
+        state_folder / "history.csv",
+        parameters={"seed": seed, "classes": setting.classes, "updates_per_epoch": updates}
+        | {"precision": keras.mixed_precision.global_policy().name, "weights": images.weights.tolist()}
+        | {"images": training.fingerprint(images.images, targets), "validation": training.fingerprint(*validation[:2])}
+        | {"network": classifier.describe(len(setting.classes))["network"]},
+        monitor="val_loss",
+        patience=classifier.patience,
+    )
+    history = resumable.fit(
+        lambda step: training.RepeatingShuffle(images.images, targets, utils.to_unit, classifier.batch_size, seed, step),
+        updates,
+        classifier.count_epochs(images.num_real),
+        description,
+        validation_data=(utils.to_unit(validation.images), make_targets(validation.labels, setting)),
+        validation_batch_size=classifier.batch_size,
+        class_weight=_weigh_targets(images.weights, setting),
+    )
+    resumable.state.load_best()
+    return model, history
+
+
+def _weigh_targets(weights, setting):
+    """Weights by class index → {what `make_targets` gives: weight}, as Keras takes them."""
+    if np.all(weights == 1):
+        return None
+    targets = make_targets(np.arange(len(weights)), setting)
+    return {int(target): float(weight) for target, weight in zip(targets, weights, strict=True)}
+
+
+def predict(model, images, batch_size=128):
+    """Probabilities: `float32 (N, 1)` for two classes, `(N, num_classes)` for more; images `uint8 (N, S, S, 1)`."""
+    batches = [
+        model.predict_on_batch(utils.to_unit(images[start : start + batch_size])) for start in range(0, len(images), batch_size)
+    ]
+    return np.concatenate(batches)
+
+
+def tabulate_predictions(files, labels, outputs, setting):
+    """Per-image predictions: file, label, prediction, probability (of the minority class), and one column a class if more than two."""
+    names, outputs = np.array(setting.classes), outputs.astype(np.float64)  # what a CSV gives back exactly
+    minority = setting.minority_label
+    if len(names) == 2:
+        positive = outputs[:, 0]
+        predicted = np.where(positive >= 0.5, minority, 1 - minority)
+        extra = {}
+    else:
+        positive = outputs[:, minority]
+        predicted = outputs.argmax(axis=1)
+        extra = {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
+    columns = {"file": files, "label": names[labels], "prediction": names[predicted], "probability": positive} | extra
+    return pd.DataFrame(columns)
+
+
+def read_predictions(file):
+    """A table of `tabulate_predictions` as it was written: class names are text, also one called None."""
+    return pd.read_csv(file, dtype={"file": str, "label": str, "prediction": str}, keep_default_na=False)

@@ -1,0 +1,37 @@
+"""The GANs of a study: one for each choice of real images of the minority class and each seed, and their fakes."""
+
+import pandas as pd
+
+from xraygan.gan import dcgan, fakes, fidelity
+
+
+def open_gan_folders(study, setting, seed):
+    """The folders of the GAN that draws the fakes of a setting and seed."""
+    return study.folders.below(f"gans/{setting.minority}-{setting.num_real or 'all'}-{seed}")
+
+
+def is_of_notebook_2(study, setting, seed):
+    """Whether that GAN is the one of notebook 2, which isn't trained a second time."""
+    return seed == study.seed and setting.minority == study.own.minority and not setting.num_real
+
+
+def ensure_fakes(study, unit):
+    """Train the GAN of a unit's setting and seed, if it isn't trained, and write its fakes."""
+    setting, seed = unit.setting, unit.seed
+    folders = open_gan_folders(study, setting, seed)
+    if is_of_notebook_2(study, setting, seed):
+        generator = dcgan.load_generator(study.folders, study.recipe)
+    else:
+        parts = study.dataset.select_all(setting, seed)
+        real, validation = (parts[name].images[parts[name].labels == setting.minority_label] for name in ("train", "validation"))
+        judge = fidelity.make_judge(study.load_baseline(), real, validation)
+        generator, _, _ = dcgan.train_gan(real, study.recipe, seed, folders, judge)
+    manifest = folders.generated / "manifest.csv"
+    count = max(unit.num_extra, len(pd.read_csv(manifest)) if manifest.exists() else 0)  # the first ones are the same
+    fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
+
+
+def read_fakes(study, setting, seed):
+    """The fakes of that GAN, `uint8 (N, S, S, 1)`."""
+    folder = open_gan_folders(study, setting, seed).generated
+    return fakes.read_fakes(folder, setting.minority, study.recipe.image_size)[0]

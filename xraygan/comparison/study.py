@@ -1,0 +1,227 @@
+"""A study: what all trainings of a run share. Notebook 1 begins one, notebooks 2 and 3 open it, a worker gets it sent."""
+
+import functools
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xraygan import backend, disk, run
+from xraygan.comparison import profile as profiles
+from xraygan.comparison.classifier import Classifier
+from xraygan.data import audit, dataset, sources, split
+from xraygan.gan.recipe import Recipe
+
+UNIT_THREADS = 1  # processor threads of a classifier's training, in a notebook as in a worker: its last digits depend on them
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all trainings of a run share; small, so that it can be sent to a worker.
+
+    Attributes:
+        data: folder of the images.
+        store: the folder that holds models/, images/, results/ and data/.
+        run: name of the run whose notebook 1 made the split.
+        profile: `profile.Profile`.
+        classifier: `classifier.Classifier`.
+        recipe: the GAN's, a `recipe.Recipe`; None until notebook 2 has chosen it.
+        precision: "float32" or "mixed_bfloat16".
+    """
+
+    data: str
+    store: str
+    run: str
+    profile: profiles.Profile
+    classifier: Classifier
+    recipe: Recipe | None
+    precision: str
+
+    @functools.cached_property
+    def folders(self):
+        """The `run.RunFolders`, made once."""
+        return run.open_folders(self.run, self.store)
+
+    @property
+    def record(self):
+        return run.read_record(self.folders)
+
+    @property
+    def dataset(self):
+        """All images of the run and their split, a `dataset.Dataset`; read once."""
+        return dataset.open_dataset(self.data, self.folders)
+
+    @property
+    def settings(self):
+        """The settings that are compared: the run's own classes, and those with the further ones where there are any."""
+        return dataset.list_settings(self.record)
+
+    @property
+    def own(self):
+        """The setting of the run's own classes."""
+        return self.settings[0]
+
+    @property
+    def seed(self):
+        """The run's own seed: of its split, its baseline and its GAN."""
+        return self.record["seed"]
+
+    def title(self, text):
+        """`text` as a figure's title: that of a run on the phantom says so."""
+        return sources.write_title(text, self.record["is_phantom"])
+
+    def load_baseline(self):
+        """The network that notebook 1 saved.
+
+        Raises:
+            FileNotFoundError: there is none yet.
+            ValueError: the file isn't what the record knows.
+        """
+        model = self.classifier.build(len(self.own.classes))
+        return run.load_weights(model, self.folders, "before_gan", "1_before_gan.ipynb")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A run whose images are read and whose split isn't made yet.
+
+    Attributes:
+        asked: the notebook's parameters, {name: value}.
+        machine: what `backend.configure` chose.
+        profile: `profile.Profile`.
+        classifier: `classifier.Classifier`.
+        source: `sources.Source` of the run's own classes.
+        images: `sources.ImageSet` of all classes, those of the second comparison too.
+        patients: `str (N,)`, each image's patient; "" where it isn't known.
+        folders: `run.RunFolders`.
+    """
+
+    asked: dict
+    machine: dict
+    profile: profiles.Profile
+    classifier: Classifier
+    source: sources.Source
+    images: sources.ImageSet
+    patients: list
+    folders: run.RunFolders
+
+    def record(self, table, leaks):
+        """Write the split and what this run is, before anything is trained; returns the `Study`.
+
+        Args:
+            table: the split, of `split.make_split`.
+            leaks: of `audit.count_leaks`.
+
+        Raises:
+            ValueError: a run of this name has trained models of other images, classes or settings.
+        """
+        classes = self.source.classes
+        run.start_record(
+            self.folders,
+            run=self.folders.run,
+            source=self.source.name,
+            is_phantom=self.source.is_phantom,
+            classes=classes,
+            also=self.images.source.classes[len(classes) :],
+            minority=self.source.minority,
+            profile={"name": profiles.name_profile(self.asked["PROFILE"])} | vars(self.profile),
+            classifier=vars(self.classifier),
+            seed=self.asked["SEED"],
+            on_leak=self.asked["ON_LEAK"],
+            groups_file=Path(self.asked["GROUPS"]).name,
+            machine=self.machine,
+            data={
+                "fingerprint": self.images.fingerprint,
+                "skipped": len(self.images.skipped),
+                "without_group": int((self.patients == "").sum()),
+                "counts": split.count_images(table, self.images.source.classes).to_dict(),
+                "leaks": leaks["number"].to_dict(),
+            },
+        )
+        split.write_split(table, self.folders)
+        return _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
+
+
+def begin(**asked):
+    """Check a notebook's parameters, configure the machine and read the images.
+
+    Args:
+        asked: the parameters of notebook 1, by their names there.
+
+    Returns:
+        `Beginning`.
+
+    Raises:
+        ValueError: a parameter is wrong; the message says what to do.
+    """
+    profiles.check_parameters(**asked)
+    machine = backend.configure(asked["PRECISION"], threads=UNIT_THREADS)
+    profile = profiles.load_profile(asked["PROFILE"])
+    classifier = profile.make_classifier(asked["CLASSIFIER"])
+    source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
+    classifier.build(len(source.classes))  # a network that isn't there is said now
+    folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
+    images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
+    patients = audit.read_groups(asked["GROUPS"], images.files)
+    print(
+        f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; the minority class is {source.minority}."
+    )
+    return Beginning(asked, machine, profile, classifier, source, images, patients, folders)
+
+
+def open_study(threads=UNIT_THREADS, **asked):
+    """Open in notebook 2 or 3 what notebook 1 began.
+
+    Args:
+        threads: processor threads of an operation; 0 for as many as there are.
+        asked: the notebook's parameters, by their names there.
+
+    Returns:
+        `Study`.
+
+    Raises:
+        FileNotFoundError: notebook 1 hasn't been run.
+        ValueError: a parameter is wrong, or notebook 1 ran with other settings or on other images.
+    """
+    profiles.check_parameters(**asked)
+    machine = backend.configure(asked["PRECISION"], threads=threads)
+    profile = profiles.load_profile(asked["PROFILE"])
+    source = sources.find_source(asked["DATA"])
+    folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
+    record = run.read_record(folders)
+    _require_settings(record, profile, machine)
+    recipe = Recipe(**record["recipe"]) if "recipe" in record else None
+    if "GAN_RECIPE" in asked:
+        recipe = profile.make_recipe(asked["GAN_RECIPE"])
+        run.note(folders, recipe=vars(recipe))
+    study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
+    print(f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}.")
+    return study
+
+
+def recall_study(data, name, store=None):
+    """The study that a run's record describes, with its profile, precision and recipe as they were."""
+    folders = run.open_folders(name, store)
+    record = run.read_record(folders)
+    recipe = Recipe(**record["recipe"]) if "recipe" in record else None
+    profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
+    study = _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"])
+    return replace(study, store=str(store or disk.STORE))
+
+
+def _study(source, folders, profile, classifier, recipe, precision):
+    return Study(str(source.root), str(disk.STORE), folders.run, profile, classifier, recipe, precision)
+
+
+def _require_settings(record, profile, machine):
+    """Stop where notebook 1 ran with other settings: what it trained couldn't be compared with what comes now."""
+    asked, recorded = json.loads(json.dumps(vars(profile))), record["profile"]
+    changed = [key for key in asked if asked[key] != recorded[key]]
+    if changed:
+        raise ValueError(
+            f"PROFILE differs from notebook 1's ({recorded['name']!r}) in {', '.join(changed)}: give all three notebooks the same, or run notebook 1 again."
+        )
+    precision = run.get_precision(record)
+    if machine["precision"] != precision:
+        raise ValueError(
+            f"notebook 1 ran in {precision}, and this is {machine['precision']}: set PRECISION = {precision!r} here, or choose another RUN for all three."
+        )

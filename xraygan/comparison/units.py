@@ -1,0 +1,133 @@
+"""One training: images of a setting → train → predict → score → write. Baseline, after the GAN, arms and sweeps are all this call.
+
+A unit is known by its key, a hash of everything that decides its numbers: change one, and it is another unit. It is trained once and
+its files say that it is finished; a study that was cut off goes on where it was.
+"""
+
+import hashlib
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+import utils
+from xraygan import backend, disk, keys, run
+from xraygan.comparison import arms, gans, metrics
+from xraygan.comparison.classifier import predict, read_predictions, tabulate_predictions, train_classifier
+from xraygan.data import dataset
+from xraygan.gan import dcgan
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One arm, one seed, one number of extra images, in one setting."""
+
+    setting: dataset.Setting
+    arm: str
+    seed: int
+    num_extra: int
+
+
+class Files(NamedTuple):
+    """The files of a unit. The first is written last: its presence says that the unit is finished."""
+
+    facts: disk.Path
+    predictions: disk.Path
+    history: disk.Path
+
+
+def describe_unit(study, unit):
+    """All that decides a unit's numbers, as JSON takes it; its digest is the unit's key."""
+    record, arm = study.record, arms.choose_arm(unit.arm)
+    split_file = study.folders.results / "split.csv"
+    description = asdict(unit) | {
+        "arm": arm.describe(),
+        "num_extra": unit.num_extra if arm.adds or arm.weighs else 0,
+        "classifier": study.classifier.describe(len(unit.setting.classes)),
+        "precision": study.precision,
+        "data": record["data"]["fingerprint"],
+        "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
+    }
+    if arm.needs_fakes:
+        judge = {name: record[name] for name in ("classes", "minority", "seed")}  # of the baseline that chooses the GAN's epoch
+        description["gan"] = study.recipe.describe() | {"update": keys.describe(dcgan.GAN), "judge": judge}
+    return description
+
+
+def find_files(study, unit):
+    """Where a unit's files are or will be: `Files`."""
+    key = keys.digest(describe_unit(study, unit))
+    folder = study.folders.results / "units" / unit.setting.name
+    name = f"{unit.arm}-{unit.num_extra}-{unit.seed}-{key}"
+    return Files(folder / f"{name}.json", folder / f"{name}.csv", folder / f"{name}.history.csv")
+
+
+def is_finished(study, unit):
+    return find_files(study, unit).facts.exists()
+
+
+def train_unit(study, unit, keep_as="", description=""):
+    """Train one arm with one seed, predict the test images, write the unit's files.
+
+    Args:
+        study: `study.Study`.
+        unit: `Unit`; the fakes that it needs are there.
+        keep_as: the name that the model is saved under in models/RUN/; "" keeps the predictions alone.
+        description: of the progress bar.
+    """
+    start = time.perf_counter()
+    files = find_files(study, unit)
+    state_folder = study.folders.models / "units" / unit.setting.name / files.facts.stem
+
+    parts = study.dataset.select_all(unit.setting, unit.seed)
+    fakes = gans.read_fakes(study, unit.setting, unit.seed) if arms.choose_arm(unit.arm).needs_fakes else None
+    images = arms.rebalance(unit.arm, unit.setting, parts["train"], unit.num_extra, fakes, unit.seed)
+
+    model, history = train_classifier(
+        study.classifier, unit.setting, images, parts["validation"], unit.seed, state_folder, description or files.facts.stem
+    )
+    outputs = predict(model, parts["test"].images)
+    predictions = tabulate_predictions(parts["test"].files, parts["test"].labels, outputs, unit.setting)
+
+    if keep_as:
+        run.save_model(model, study.folders, keep_as)
+    utils.write_table(history, files.history)
+    utils.write_table(predictions, files.predictions)
+    updates = study.classifier.count_updates(images.num_real)
+    facts = {
+        "parameters": describe_unit(study, unit) | {"arm_name": unit.arm},
+        "real_images": images.num_real,
+        "real_minority": images.num_real_minority,
+        "extra_images": len(images.images) - images.num_real if arms.choose_arm(unit.arm).keeps_real else unit.num_extra,
+        "updates_per_epoch": updates,
+        "updates": updates * len(history),
+        "best_update": updates * (int(history["val_loss"].to_numpy().argmin()) + 1),
+        "metrics": metrics.compute_metrics(predictions, unit.setting.classes, unit.setting.minority),
+        "seconds": round(time.perf_counter() - start, 1),
+        "threads": backend.num_threads(),
+        "device": backend.device_name(),
+    }
+    disk.write_json(files.facts, facts)
+    shutil.rmtree(state_folder)
+
+
+class Trained(NamedTuple):
+    """A finished unit whose model is kept: the model, and tables of its history, its predictions and its metrics."""
+
+    model: object
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    metrics: dict
+
+
+def train_and_keep(study, unit, name, description):
+    """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`."""
+    files = find_files(study, unit)
+    with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
+        if not (files.facts.exists() and run.is_saved(study.folders, name)):
+            train_unit(study, unit, name, description)
+    model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
+    history, facts = pd.read_csv(files.history), disk.read_json(files.facts)
+    return Trained(model, history, read_predictions(files.predictions), facts["metrics"])

@@ -1,0 +1,117 @@
+"""Units side by side: on the local cores, or on the workers of a Dask cluster that see the same folders."""
+
+import contextlib
+import io
+import warnings
+from dataclasses import replace
+
+import joblib
+
+import utils
+from xraygan import backend, disk
+from xraygan.comparison import arms, gans, tables, units
+from xraygan.comparison.study import UNIT_THREADS
+
+MEMORY_OF_A_UNIT = 2.5e9  # bytes
+
+
+def train_units(study, wanted, scheduler=""):
+    """Train what isn't trained yet.
+
+    Args:
+        study: `study.Study`.
+        wanted: list of `units.Unit`.
+        scheduler: address of a Dask scheduler, "tcp://…", whose workers see the same folders; "" for the local cores.
+
+    Returns:
+        `tables.tabulate_units` of the units.
+
+    Raises:
+        RuntimeError: another process is at this run's units.
+    """
+    with disk.held(study.folders.results / "units"):
+        _train_missing(study, wanted, scheduler)
+    return tables.tabulate_units(study, wanted)
+
+
+def read_or_draw_fakes(study, unit, scheduler=""):
+    """The fakes that a unit adds, `uint8 (N, S, S, 1)`; its GAN is trained first where only its results were taken over."""
+    folder = gans.open_gan_folders(study, unit.setting, unit.seed).generated
+    if not (folder / "manifest.csv").exists():
+        with utils.progress(total=1, desc="a GAN again", unit="training") as bar:
+            _run_side_by_side(study, [(gans.ensure_fakes, unit)], bar, scheduler)
+    return gans.read_fakes(study, unit.setting, unit.seed)
+
+
+def _train_missing(study, wanted, scheduler):
+    """In rounds of as many seeds as there are workers, so that a study that is cut off has finished seeds rather than GANs of all."""
+    missing = [unit for unit in wanted if not units.is_finished(study, unit)]
+    if not missing:
+        return
+    seeds = sorted({unit.seed for unit in missing})
+    at_once = len(seeds) if scheduler else count_local_jobs()
+    rounds = [seeds[start : start + at_once] for start in range(0, len(seeds), at_once)]
+    steps = [step for some in rounds for step in order_jobs([unit for unit in missing if unit.seed in some])]
+    with utils.progress(total=sum(map(len, steps)), desc="the comparison", unit="training") as bar:
+        for jobs in steps:
+            _run_side_by_side(study, jobs, bar, scheduler)
+
+
+def order_jobs(missing):
+    """Two lists of (function, unit): GANs, with arms without fakes to fill the cores that the last GANs leave idle; then the other arms."""
+    needed = {}
+    for unit in missing:
+        if arms.choose_arm(unit.arm).needs_fakes:
+            gan = replace(unit.setting, classes=()), unit.seed  # settings that share the minority's images share its GANs
+            needed[gan] = max(unit, needed.get(gan, unit), key=lambda unit: unit.num_extra)
+    without, with_fakes = (
+        [unit for unit in missing if arms.choose_arm(unit.arm).needs_fakes == answer] for answer in (False, True)
+    )
+    return [
+        [(gans.ensure_fakes, unit) for unit in needed.values()] + [(units.train_unit, unit) for unit in without],
+        [(units.train_unit, unit) for unit in with_fakes],
+    ]
+
+
+def _run_side_by_side(study, jobs, bar, scheduler):
+    """Run (function, unit) pairs, in any order; each moves the bar on by one."""
+    if not jobs:
+        return
+    calls = [joblib.delayed(_run_quietly)(function, study, unit) for function, unit in jobs]
+    with _choose_workers(scheduler) as num_jobs, warnings.catch_warnings():
+        # TensorFlow's caches look like a leak to joblib, which then starts a fresh process: nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+        for _ in joblib.Parallel(num_jobs, return_as="generator_unordered")(calls):
+            bar.update()
+
+
+@contextlib.contextmanager
+def _choose_workers(scheduler):
+    """Where units run; the context gives the number of jobs that joblib starts."""
+    if not scheduler:
+        yield count_local_jobs()
+        return
+    from dask.distributed import Client  # here, since most never need a cluster
+
+    with Client(scheduler) as client:
+        if set(client.nthreads().values()) - {1}:
+            raise ValueError(
+                "SCHEDULER has workers of several threads, and TensorFlow's settings hold for a process: start them with --nthreads 1."
+            )
+        with joblib.parallel_config(backend="dask"):
+            yield -1
+
+
+def count_local_jobs():
+    """As many as cores and memory allow; one where a GPU does the work."""
+    if backend.has_gpu():
+        return 1
+    return max(1, min(joblib.cpu_count() // UNIT_THREADS, int(backend.memory() / MEMORY_OF_A_UNIT)))
+
+
+def _run_quietly(function, study, unit):
+    """Configure the process, then do the unit there, without bars and notices: several would write over each other."""
+    with contextlib.redirect_stdout(io.StringIO()), backend.quiet_stderr():
+        backend.configure(study.precision, threads=UNIT_THREADS)
+        function(study, unit)
+        backend.forget_models()

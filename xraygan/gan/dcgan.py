@@ -1,0 +1,246 @@
+"""The GAN: the update, the training that resumes, and what is watched while it runs.
+
+One `keras.Model` holds both networks, and plain `fit` trains it on TensorFlow and on JAX.
+"""
+
+import sys
+from dataclasses import replace
+
+import keras
+import pandas as pd
+from keras import ops
+from tqdm import tqdm
+
+import utils
+from xraygan import backend, disk, keys, run, training
+from xraygan.gan import augmentation, fakes, losses
+
+GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
+NUM_JUDGED = 256  # fakes that are judged at a sampled epoch
+
+
+class GAN(keras.Model):
+    """Generator, averaged generator and discriminator, trained together by `fit` on batches of real images.
+
+    Attributes:
+        recipe: `recipe.Recipe`.
+        loss_pair: `losses.Loss`.
+        generator: the live network, updated by gradients.
+        averaged_generator: the moving average of its weights *and* of its batch-norm statistics; the one to sample.
+        discriminator: logits, positive for real.
+    """
+
+    def __init__(self, recipe, seed=0):
+        """
+        Args:
+            recipe: `recipe.Recipe`.
+            seed: of initial weights, noise and augmentation.
+        """
+        super().__init__(name="gan", dtype="float32")  # the networks have their own precision; averages need all 32 bits
+        self.recipe, self.loss_pair = recipe, losses.LOSSES[recipe.loss]
+        next_seed = utils.seeds(seed)
+        self.generator = recipe.build_generator(next_seed)
+        self.averaged_generator = recipe.build_generator(next_seed)
+        self.averaged_generator.set_weights(self.generator.get_weights())
+        self.averaged_generator.trainable = False
+        self.discriminator = recipe.build_discriminator(next_seed)
+        self.random = keras.random.SeedGenerator(seed)
+        self.discriminator_loss = keras.metrics.Mean(name="d_loss")
+        self.generator_loss = keras.metrics.Mean(name="g_loss")
+
+    def compile_for_training(self, jit_compile):
+        """Compile with an Adam for each network, and build every variable."""
+        rates = {"learning_rate": self.recipe.learning_rate, "beta_1": self.recipe.beta_1}
+        self.generator_optimizer = keras.optimizers.Adam(**rates)
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.generator_moments = self.generator_optimizer.variables  # a model's state holds the variables of its attributes
+        self.compile(optimizer=keras.optimizers.Adam(**rates), jit_compile=jit_compile)
+        self.optimizer.build(self.discriminator.trainable_variables)
+        self.built = True
+
+    def train_step(self, *arguments):
+        """One update; Keras gives `(data)` on TensorFlow and `(state, data)` on JAX."""
+        return backend.run_update(self, self.update, *arguments)
+
+    def update(self, real):
+        """One update of both networks on real images `(B, S, S, 1)` in −1 to 1."""
+        *earlier, last = ops.split(real, self.loss_pair.discriminator_steps)
+        for images in earlier:  # where the loss wants it, the discriminator learns more often than the generator
+            fake, _ = self.generate(images.shape[0])
+            _, pull = self.judge(images, fake)
+            self.optimizer.apply(pull(0, 0), self.discriminator.trainable_variables)
+
+        self.average_generator()
+        fake, pull_generator = self.generate(last.shape[0])
+        (d_loss, g_loss), pull_judge = self.judge(last, fake)  # both losses, from one pass forward
+        d_gradients = pull_judge(0, 0)  # of the discriminator's loss by its weights
+        fake_gradient = pull_judge(1, 1)  # of the generator's loss by the fake images …
+        g_gradients = pull_generator(0, 0, fake_gradient)  # … and from there by the generator's weights
+        self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
+        self.generator_optimizer.apply(g_gradients, self.generator.trainable_variables)
+        self.discriminator_loss.update_state(d_loss)
+        self.generator_loss.update_state(g_loss)
+
+    def generate(self, num_images):
+        """Fakes from new noise, `(num_images, S, S, 1)`, and `backend.pullback`'s way back from them to the generator's weights."""
+        noise = keras.random.normal((num_images, self.recipe.latent_dim), seed=self.random)
+
+        def run_generator(weights):
+            state = backend.read(self.generator.non_trainable_variables)
+            fake, state = self.generator.stateless_call(weights, state, noise, training=True)
+            return (fake,), state
+
+        (fake,), state, pull = backend.pullback(run_generator, backend.read(self.generator.trainable_variables))
+        backend.assign(self.generator.non_trainable_variables, state)
+        return fake, pull
+
+    def judge(self, real, fake):
+        """Both losses, and the way back from them (0 the discriminator's, 1 the generator's) to the discriminator's weights (0) and the fakes (1)."""
+
+        def run_discriminator(weights, fake):
+            state = backend.read(self.discriminator.non_trainable_variables)
+            seen_real, seen_fake = self.show(real), self.show(fake)
+            # Apart, not as one batch: two small convolutions side by side keep two cores busier than one large one.
+            real_logits, state = self.discriminator.stateless_call(weights, state, seen_real, training=True)
+            fake_logits, state = self.discriminator.stateless_call(weights, state, seen_fake, training=True)
+            d_loss = self.loss_pair.discriminator(real_logits, fake_logits)
+            if self.loss_pair.penalty:
+                rate = lambda images: self.discriminator.stateless_call(weights, state, images, training=True)[0]  # noqa: E731
+                d_loss += self.loss_pair.penalty(rate, seen_real, seen_fake, self.random)
+            return (d_loss, self.loss_pair.generator(fake_logits)), state
+
+        pulled = backend.pullback(run_discriminator, backend.read(self.discriminator.trainable_variables), fake)
+        both_losses, state, pull = pulled
+        backend.assign(self.discriminator.non_trainable_variables, state)
+        return both_losses, pull
+
+    def show(self, images):
+        """The images as the discriminator sees them."""
+        return augmentation.AUGMENTATIONS[self.recipe.augmentation](images, self.random, self.recipe)
+
+    def average_generator(self):
+        """Move the averaged generator a little towards the live one, batch-norm statistics included."""
+        decay = self.recipe.ema_decay
+        for average, live in zip(self.averaged_generator.variables, self.generator.variables, strict=True):
+            average.assign(decay * average.value + (1 - decay) * live.value)
+
+    def get_sampler(self):
+        """The generator to sample: the averaged one, or the live one where the recipe doesn't average."""
+        return self.averaged_generator if self.recipe.ema_decay else self.generator
+
+
+class SampleGrids(keras.callbacks.Callback):
+    """Draws the same noise at every sampled epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
+
+    def __init__(self, folder, noise, every):
+        super().__init__()
+        self.folder, self.noise, self.every = folder, noise, every
+
+    def on_train_begin(self, logs=None):
+        disk.remove_drafts(self.folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if _is_sampled(epoch, self.every, self.params["epochs"]):
+            picture = utils.image_grid(fakes.draw(self.model.get_sampler(), self.noise))
+            utils.save_png(picture, self.folder / f"epoch_{epoch + 1:04d}.png")
+
+
+class FidelityCurve(keras.callbacks.Callback):
+    """Judges the same noise at every sampled epoch, against validation images, and keeps the best generator."""
+
+    def __init__(self, judge, noise, every, table_file, best_file):
+        """
+        Args:
+            judge: `fidelity.Judge` of validation images.
+            noise: float `(N, latent_dim)`, what is drawn and judged.
+            every: epochs between two judgements.
+            table_file: CSV with one row a judgement.
+            best_file: weights of the generator with the smallest kernel distance so far, and its epoch.
+        """
+        super().__init__()
+        self.judge, self.noise, self.every = judge, noise, every
+        self.table_file, self.best_file = table_file, best_file
+        self.rows = pd.read_csv(table_file).to_dict("records") if table_file.exists() else []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not _is_sampled(epoch, self.every, self.params["epochs"]):
+            return
+        earlier = [row for row in self.rows if row["epoch"] <= epoch]  # after a crash the file may be an epoch ahead
+        row = {"epoch": epoch + 1} | self.judge.distances(fakes.draw(self.model.get_sampler(), self.noise))
+        self.rows = [*earlier, row]
+        if all(row["kid"] < other["kid"] for other in earlier):
+            training.save_variables(self.best_file, self.model.get_sampler().variables, epoch=epoch + 1)
+        utils.write_table(pd.DataFrame(self.rows), self.table_file)
+        if earlier and self.judge.has_collapsed(row["diversity"], earlier[-1]["diversity"]):
+            tqdm.write(
+                f"Epoch {epoch + 1}: the generator has collapsed, its images are nearly all alike "
+                f"({row['diversity']:.0%} of the distances among real ones). The best generator before is kept.",
+                file=sys.stdout,
+            )
+
+
+def _is_sampled(epoch, every, num_epochs):
+    return epoch == 0 or (epoch + 1) % every == 0 or epoch + 1 == num_epochs
+
+
+def train_gan(images, recipe, seed, folders, judge=None, description="training the GAN"):
+    """Train a GAN on one class, resuming where it stopped; writes sample grids, history and fidelity as it goes.
+
+    Args:
+        images: `uint8 (N, S, S, 1)`, the training part of one class.
+        recipe: `recipe.Recipe`.
+        seed: of weights, noise, order and augmentation.
+        folders: `run.RunFolders`.
+        judge: `fidelity.Judge` of validation images, which chooses the epoch whose generator is kept; None keeps the last.
+        description: of the progress bar.
+
+    Returns:
+        the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
+    """
+    gan = GAN(recipe, seed)
+    gan.compile_for_training(backend.use_jit())
+    steps = gan.loss_pair.discriminator_steps
+    batch_size = steps * min(recipe.batch_size, len(images))
+    updates_per_epoch = -(-len(images) // batch_size)
+    state_folder, table_folder = folders.models / "gan_state", folders.results / "gan"
+    resumable = training.ResumableTraining(
+        gan,
+        state_folder,
+        table_folder / "history.csv",
+        parameters=_describe_without_length(recipe)
+        | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)},
+    )
+    shown = fakes.draw_noise(range(GRID_SEED, GRID_SEED + 32), recipe.latent_dim)
+    callbacks = [SampleGrids(folders.images / "gan", shown, recipe.sample_every)]
+    best_file = state_folder / "best_generator.npz"
+    if judge:
+        judged = fakes.draw_noise(range(GRID_SEED, GRID_SEED + NUM_JUDGED), recipe.latent_dim)
+        callbacks.append(FidelityCurve(judge, judged, recipe.sample_every, table_folder / "fidelity.csv", best_file))
+    history = resumable.fit(
+        lambda step: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, seed, step),
+        updates_per_epoch,
+        recipe.epochs,
+        description,
+        callbacks=callbacks,
+    )
+    generator, epoch = gan.get_sampler(), len(history)
+    if judge:
+        epoch = training.load_variables(best_file, generator.variables)
+    return generator, epoch, history
+
+
+def _describe_without_length(recipe):
+    """The recipe as a saved state is known by it: a training may go on for more epochs than it was started with."""
+    endless = replace(recipe, epochs=0, sample_every=0)
+    fields = {name: value for name, value in keys.describe(recipe).items() if name not in ("epochs", "sample_every")}
+    return fields | {"code and networks": keys.digest(endless.describe())}
+
+
+def load_generator(folders, recipe):
+    """The generator that notebook 2 saved.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+        ValueError: the file isn't what the record knows.
+    """
+    return run.load_weights(recipe.build_generator(), folders, "dcgan_generator", "2_gan_training.ipynb")

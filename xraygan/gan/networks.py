@@ -1,0 +1,107 @@
+"""The networks of the GAN: registries `GENERATORS` and `DISCRIMINATORS`. Another network is one function and one entry.
+
+A generator is a function (image size S, latent_dim, next_seed) → model: noise `(B, latent_dim)` → images `(B, S, S, 1)` in −1 to 1.
+A discriminator is a function (image size S, next_seed) → model: images `(B, S, S, 1)` in −1 to 1 → logits `(B, 1)`, positive for real.
+`next_seed` gives the seed of each layer's initial weights, see `utils.seeds`. S is a power of two.
+"""
+
+import keras
+from keras import layers
+
+
+def _filters_at(size, image_size):
+    """Wide where the picture is small, narrow where it is large: 32 at half the image's size, twice as many at each halving, at most 256."""
+    return min(256, 32 * image_size // (2 * size))
+
+
+def _sizes_between(smallest, image_size):
+    """The sizes of picture from twice `smallest` to half of `image_size`, each twice the one before."""
+    size = 2 * smallest
+    while size < image_size:
+        yield size
+        size *= 2
+
+
+def upsampling_generator(image_size, latent_dim, next_seed):
+    """Doubles the picture by repeating its pixels and convolves it after: no checkerboard (Odena et al. 2016)."""
+
+    def double(x, filters, **arguments):
+        return layers.Conv2D(filters, 3, padding="same", **arguments)(layers.UpSampling2D(2)(x))
+
+    return _dcgan_generator(double, image_size, latent_dim, next_seed)
+
+
+def transposed_generator(image_size, latent_dim, next_seed):
+    """Doubles the picture by transposed convolutions, as Radford et al. 2015 do (arXiv:1511.06434)."""
+
+    def double(x, filters, **arguments):
+        return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **arguments)(x)
+
+    return _dcgan_generator(double, image_size, latent_dim, next_seed)
+
+
+def _dcgan_generator(double, image_size, latent_dim, next_seed):
+    """Noise → 4×4 places → doubled until it has the image's size; batch norm and ReLU in between, tanh at the end."""
+
+    def weights():  # Radford et al. 2015
+        return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
+
+    noise = keras.Input((latent_dim,))
+    x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise)
+    x = layers.Reshape((4, 4, 256))(x)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    for size in _sizes_between(4, image_size):
+        x = double(x, _filters_at(size, image_size), use_bias=False, kernel_initializer=weights())
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = double(x, 1, kernel_initializer=weights(), dtype="float32")
+    return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
+
+
+def strided_discriminator(image_size, next_seed):
+    """Halves the picture by strided convolutions down to 4×4 places; no batch norm, so each image is judged alone."""
+
+    def weights():  # He et al. 2015: without batch norm, smaller ones let the signal fade and leave the discriminator at chance
+        return keras.initializers.HeNormal(next_seed())
+
+    image = x = keras.Input((image_size, image_size, 1))
+    for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
+        x = layers.Conv2D(_filters_at(size, image_size), 4, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    glorot = keras.initializers.GlorotUniform(next_seed())
+    logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
+    return keras.Model(image, logit, name="discriminator")
+
+
+def original_generator(image_size, latent_dim, next_seed):
+    """The generator of the study that this project rebuilds: 128 filters everywhere, no batch norm."""
+
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
+    noise = keras.Input((latent_dim,))
+    x = layers.LeakyReLU(0.2)(layers.Dense(8 * 8 * 128, kernel_initializer=weights())(noise))
+    x = layers.Reshape((8, 8, 128))(x)
+    for _ in [*_sizes_between(8, image_size), image_size]:
+        x = layers.Conv2DTranspose(128, 4, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    image = layers.Conv2D(1, 5, padding="same", activation="tanh", kernel_initializer=weights(), dtype="float32")(x)
+    return keras.Model(noise, image, name="generator")
+
+
+def original_discriminator(image_size, next_seed):
+    """The discriminator of the study that this project rebuilds: 128 filters everywhere, dropout before the logit."""
+
+    def weights():
+        return keras.initializers.GlorotUniform(next_seed())
+
+    image = keras.Input((image_size, image_size, 1))
+    x = layers.LeakyReLU(0.2)(layers.Conv2D(128, 5, padding="same", kernel_initializer=weights())(image))
+    for _ in [*_sizes_between(8, image_size), image_size]:
+        x = layers.Conv2D(128, 5, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    x = layers.Dropout(0.4, seed=next_seed())(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(1, kernel_initializer=weights(), dtype="float32")(x), name="discriminator")
+
+
+GENERATORS = {"upsampling": upsampling_generator, "transposed": transposed_generator, "original": original_generator}
+DISCRIMINATORS = {"strided": strided_discriminator, "original": original_discriminator}

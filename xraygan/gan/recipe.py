@@ -1,0 +1,84 @@
+"""How a GAN is built and trained, said by one frozen description, which is also its key."""
+
+from dataclasses import dataclass
+
+import utils
+from xraygan import keys
+from xraygan.gan import augmentation, losses, networks
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a GAN becomes, but for its images and its seed.
+
+    Attributes:
+        generator, discriminator: names in `networks.GENERATORS` and `networks.DISCRIMINATORS`.
+        loss: a name in `losses.LOSSES`.
+        augmentation: what the discriminator sees, a name in `augmentation.AUGMENTATIONS`.
+        image_size: pixels a side, a power of two from 32 on.
+        latent_dim: length of the noise vector.
+        batch_size: real images in a step of the discriminator.
+        learning_rate: of Adam, for both networks.
+        beta_1: of Adam.
+        ema_decay: of the averaged generator that is sampled; 0 samples the live one.
+        max_shift: largest shift that the discriminator sees, a share of the image's side.
+        max_brightness: largest change of the mean, on the −1 to 1 scale.
+        max_contrast: largest relative change of the contrast.
+        epochs: passes over the images.
+        sample_every: epochs between two sample grids and judgements.
+    """
+
+    generator: str = "upsampling"
+    discriminator: str = "strided"
+    loss: str = "logistic"
+    augmentation: str = "mild"
+    image_size: int = utils.IMAGE_SIZE
+    latent_dim: int = 100
+    batch_size: int = 8
+    learning_rate: float = 2e-4
+    beta_1: float = 0.5  # 0.9 oscillates, Radford et al. 2015
+    ema_decay: float = 0.99
+    max_shift: float = 1 / 16
+    max_brightness: float = 0.2
+    max_contrast: float = 0.2
+    epochs: int = 300
+    sample_every: int = 5
+
+    def build_generator(self, next_seed=None):
+        """A new generator: noise `(B, latent_dim)` → images `(B, S, S, 1)` in −1 to 1."""
+        return networks.GENERATORS[self.generator](self.image_size, self.latent_dim, next_seed or utils.seeds(0))
+
+    def build_discriminator(self, next_seed=None):
+        """A new discriminator: images `(B, S, S, 1)` in −1 to 1 → logits `(B, 1)`, positive for real."""
+        return networks.DISCRIMINATORS[self.discriminator](self.image_size, next_seed or utils.seeds(0))
+
+    def describe(self):
+        """The contents of the recipe as a key takes them: its fields, its loss and augmentation as code, its networks as built."""
+        return keys.describe(self) | {
+            "loss": keys.describe(losses.LOSSES[self.loss]),
+            "augmentation": keys.describe(augmentation.AUGMENTATIONS[self.augmentation]),
+            "generator": keys.describe_network(networks.GENERATORS[self.generator], self.image_size, self.latent_dim),
+            "discriminator": keys.describe_network(networks.DISCRIMINATORS[self.discriminator], self.image_size),
+        }
+
+
+RECIPES = {
+    # Radford et al. 2015 plus what a few hundred images need: small batches, averaging, mild augmentation.
+    "dcgan": Recipe(),
+    # The study this project rebuilds, faithfully, for comparison.
+    "original": Recipe(generator="original", discriminator="original", augmentation="none", batch_size=128, ema_decay=0.0),
+    # The same networks with other losses.
+    "hinge": Recipe(loss="hinge"),
+    "wasserstein": Recipe(loss="wasserstein", learning_rate=1e-4, beta_1=0.0),  # rates of Gulrajani et al. 2017
+}
+
+
+def choose_recipe(name):
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"GAN_RECIPE is {name!r}; choose one of {', '.join(RECIPES)}.")
+    return RECIPES[name]

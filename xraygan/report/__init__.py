@@ -1,0 +1,1 @@
+"""What a reader sees: figures, sentences, and the numbers that are committed."""

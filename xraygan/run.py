@@ -1,0 +1,196 @@
+"""A run: its folders, its record (what was asked for, on which data and machine, what it took), and its saved models."""
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from xraygan import backend, disk
+
+GROWING = ("costs", "models")  # what a record gains as the run goes on
+MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
+
+
+# Folders
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders that one run writes to."""
+
+    run: str
+    models: Path
+    images: Path
+    results: Path
+    generated: Path
+
+    def below(self, name):
+        """The same four folders, one level down, e.g. for the GAN of another seed; created if they aren't there."""
+        folders = RunFolders(self.run, self.models / name, self.images / name, self.results / name, self.generated / name)
+        folders.make()
+        return folders
+
+    def make(self):
+        for folder in (self.models, self.images, self.results, self.generated):
+            with disk.write_errors_explained(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+
+
+def open_folders(run, store=None):
+    """Create and return the folders of the run called `run`, e.g. `phantom-quick`.
+
+    Args:
+        run: letters, digits, `.`, `_` and `-`; names one folder under models/, images/, results/ and data/generated/.
+        store: the folder that holds those four; by default the repository, or `$XRAYGAN_STORE`.
+
+    Raises:
+        ValueError: `run` isn't a plain folder name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
+        raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
+    store = Path(store or disk.STORE)
+    folders = RunFolders(
+        run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
+    )
+    folders.make()
+    return folders
+
+
+def choose_name(run, source_name, profile_name):
+    """The name of a run's folders: the one given, else `SOURCE-PROFILE`, e.g. "phantom-quick"."""
+    return run or f"{source_name}-{Path(profile_name).stem}"
+
+
+# The record
+
+
+def start_record(folders, **content):
+    """Write `results/RUN/record.json` before any training.
+
+    Below "costs" the record gains what each training took, below "models" the hash of each saved model. What an earlier call of the
+    same run noted there is kept, so that a training in several goes is counted whole.
+
+    Raises:
+        ValueError: a run of this name has trained models of other images, classes or settings.
+    """
+    path = folders.results / "record.json"
+    content = json.loads(json.dumps(content))  # as it will be read back
+    earlier = disk.read_json(path) if path.exists() else {}
+    gained = {kind: earlier.pop(kind, {}) for kind in GROWING}
+    changed = [key for key in content if key not in MAY_CHANGE and earlier.get(key) != content[key]]
+    if get_precision(earlier) != get_precision(content):
+        changed.append("precision")
+    if changed and gained["models"]:
+        raise ValueError(
+            f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
+            f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it again from the start."
+        )
+    disk.write_json(path, content | ({kind: {} for kind in GROWING} if changed else gained))
+
+
+def read_record(folders):
+    """The record that notebook 1 wrote.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    return disk.read_json(folders.results / "record.json")
+
+
+def note(folders, **entries):
+    """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `models` is merged with what is there."""
+    record = read_record(folders)
+    for key, value in json.loads(json.dumps(entries)).items():
+        record[key] = record[key] | value if key in GROWING else value
+    disk.write_json(folders.results / "record.json", record)
+
+
+def get_precision(record):
+    """The precision that a record's models were trained in; None before it says so."""
+    return record.get("machine", {}).get("precision")
+
+
+def require_same_data(record, fingerprint):
+    """Stop where the images are no longer those of the record.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if record["data"]["fingerprint"] != fingerprint:
+        raise ValueError(
+            "DATA isn't what notebook 1 saw: other files, or other contents. Run notebooks/1_before_gan.ipynb again, or give RUN a new name."
+        )
+
+
+@contextlib.contextmanager
+def measured(folders, name):
+    """Add the seconds of the block and the process's peak memory so far to the record's costs, also when the block is cut off."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        earlier = read_record(folders)["costs"].get(name, {"seconds": 0, "peak_memory_gb": 0})
+        cost = {
+            "seconds": round(earlier["seconds"] + time.perf_counter() - start, 1),
+            "peak_memory_gb": max(earlier["peak_memory_gb"], round(backend.peak_memory_gb(), 2)),
+        }
+        note(folders, costs={name: cost})
+
+
+# Saved models
+
+
+def save_model(model, folders, name):
+    """Write `models/RUN/NAME.keras` in the native Keras format, whole or not at all, and its hash into the run's record."""
+    disk.remove_drafts(folders.models)
+    path = folders.models / f"{name}.keras"
+    with disk.replacing(path) as draft:
+        model.save(draft)
+    note(folders, models={name: _hash(path)})
+
+
+def is_saved(folders, name):
+    """Whether `models/RUN/NAME.keras` is there and is the file that the record knows."""
+    path = folders.models / f"{name}.keras"
+    return path.exists() and read_record(folders)["models"].get(name) == _hash(path)
+
+
+def load_weights(model, folders, name, notebook):
+    """Give a model that was built in code the weights that `save_model` wrote.
+
+    What the file says of its own layers is never read: a saved model may name code to run. Keras itself refuses weights that
+    point to other files.
+
+    Args:
+        model: of the architecture that was saved.
+        folders: `RunFolders`.
+        name: of the file, without `.keras`.
+        notebook: the one that writes it.
+
+    Returns:
+        `model`.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+        ValueError: the file isn't the one that the record knows, or holds other weights than this model's.
+    """
+    path = disk.require(folders.models / f"{name}.keras", notebook)
+    remedy = f"run notebooks/{notebook} again, which writes it again"
+    if not is_saved(folders, name):
+        raise ValueError(f"{disk.display_path(path)} isn't the file that the run's record knows: {remedy}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # where a layer is missing in the file Keras only warns, and leaves it as it was
+            model.load_weights(path)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
+        raise ValueError(f"{disk.display_path(path)} doesn't hold the weights of this run's network: {remedy}.") from error
+    return model
+
+
+def _hash(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
