@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 STORE = Path(tempfile.mkdtemp(prefix="xraygan-tests-"))
-os.environ["XRAYGAN_STORE"] = str(STORE)  # before utils is imported: nothing a test does touches the repository's folders
+os.environ["XRAYGAN_STORE"] = str(STORE)  # before xraygan is imported: nothing a test does touches the repository's folders
 
 import numpy as np
 import pytest
 
-import utils
-from xraygan import backend, phantom, sources
+from xraygan import backend, run
+from xraygan.data import phantom, sources
 
 backend.configure()  # as the notebooks do: the fast precision of this machine, deterministic
 
@@ -51,7 +51,7 @@ def real_data():
 
 @pytest.fixture
 def folders(tmp_path):
-    return utils.run_folders("test-run", tmp_path)
+    return run.open_folders("test-run", tmp_path)
 
 
 @pytest.fixture
