@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xraygan import disk, kaggle_download
+from xraygan import disk
+from xraygan.data import kaggle_download
 
 TOKEN = "KGAT_secret_0123456789"
 
@@ -107,7 +108,7 @@ def start_download(server, tmp_path, token=""):
     if token:
         environment["KAGGLE_API_TOKEN"] = token
     return subprocess.Popen(
-        [sys.executable, "-m", "xraygan.kaggle_download"],
+        [sys.executable, "-m", "xraygan.data.kaggle_download"],
         cwd=disk.ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from xraygan import phantom
+from xraygan.data import phantom
 
 
 @pytest.mark.parametrize("name", phantom.CLASSES)

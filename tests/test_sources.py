@@ -4,9 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import utils
-from xraygan import sources
+from xraygan import run
+from xraygan.data import sources
 
 
 def make_folder(root, layout):
@@ -34,7 +36,7 @@ def test_any_names_and_any_number_of_classes(tmp_path):
     assert source.classes == ("a", "b", "c", "d")
     assert source.minority == "d"
     assert not source.is_phantom
-    assert utils.run_folders(source.name, tmp_path).run == source.name  # a usable folder name, whatever the folder is called
+    assert run.open_folders(source.name, tmp_path).run == source.name  # a usable folder name, whatever the folder is called
     chosen = sources.find_source(data, "c, a", "c")
     assert (chosen.classes, chosen.minority) == (("c", "a"), "c")
 
@@ -44,8 +46,8 @@ def test_images_labels_and_files_belong_together(phantom_images, phantom_folder)
     expected = utils.decode_image((phantom_folder / "test/COVID19/phantom_0003.png").read_bytes())
     np.testing.assert_array_equal(phantom_images.images[row], expected)
     assert phantom_images.source.classes[phantom_images.labels[row]] == "COVID19"
-    assert phantom_images.parts[row] == "test"
-    assert list(phantom_images.rows(["test/COVID19/phantom_0003.png"])) == [row]
+    assert phantom_images.folders[row] == "test"
+    assert list(phantom_images.find_rows(["test/COVID19/phantom_0003.png"])) == [row]
 
 
 @pytest.mark.parametrize(
@@ -97,18 +99,41 @@ def test_class_in_one_part_only_is_left_out(tmp_path):
         assert sources.find_source(data).classes == ("A", "B")
 
 
-def test_fingerprint_follows_names_and_bytes(tmp_path):
+def test_the_fingerprint_follows_names_and_decoded_pixels(tmp_path):
+    """A picture saved again with other compression is the same data; another picture or another name is other data."""
     data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"})
+    picture = tmp_path / "train" / "A" / "0.png"
 
     def fingerprint():
         return sources.read_images(sources.find_source(data), show_progress=False).fingerprint
 
     first = fingerprint()
+    bytes_before = picture.read_bytes()
+    Image.fromarray(utils.read_png(picture)).save(picture, compress_level=0)
+    assert picture.read_bytes() != bytes_before
     assert first == fingerprint()
-    utils.save_png(np.full((20, 20), 99, np.uint8), tmp_path / "train" / "A" / "0.png")
+    utils.save_png(np.full((20, 20), 99, np.uint8), picture)
     second = fingerprint()
     shutil.move(tmp_path / "train" / "A" / "1.png", tmp_path / "train" / "A" / "2.png")
     assert len({first, second, fingerprint()}) == 3
+
+
+def test_chosen_classes_keep_their_own_images_and_take_new_labels(phantom_folder):
+    whole = sources.read_images(sources.find_source(str(phantom_folder), "NORMAL,COVID19,PNEUMONIA"), show_progress=False)
+    chosen = whole.choose(("PNEUMONIA", "COVID19"), "COVID19")
+    assert (chosen.source.classes, chosen.source.minority) == (("PNEUMONIA", "COVID19"), "COVID19")
+    assert len(chosen.files) == 60 + 38 + 16 + 10
+    np.testing.assert_array_equal(chosen.images, whole.images[whole.find_rows(chosen.files)])
+    folder_of_file = np.array([file.split("/")[1] for file in chosen.files])
+    np.testing.assert_array_equal(np.array(chosen.source.classes)[chosen.labels], folder_of_file)
+
+
+@pytest.mark.parametrize("image_size", [64, 256])
+def test_images_are_read_at_the_size_that_is_asked_for(phantom_folder, image_size):
+    images = sources.read_images(sources.find_source(str(phantom_folder)), image_size, show_progress=False)
+    assert images.images.shape == (100, image_size, image_size, 1)
+    expected = utils.decode_image((phantom_folder / images.files[3]).read_bytes(), image_size)
+    np.testing.assert_array_equal(images.images[3], expected)
 
 
 def test_real_set_has_the_studys_counts(real_data):

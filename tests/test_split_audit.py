@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import shift
 
-from xraygan import audit, findings, phantom, sources, split
-from xraygan.sources import ImageSet, Source
+from xraygan.data import audit, phantom, sources, split
+from xraygan.data.dataset import Dataset, Setting
+from xraygan.data.sources import ImageSet, Source
 
 
 def image_set(parts, labels, images=None, digests=None):
@@ -48,7 +49,7 @@ def test_near_copies_are_found_and_others_are_not():
 def test_equal_bytes_and_patients_join_groups():
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), dtype=np.uint8)
     data = image_set(["train"] * 6, [0, 1] * 3, images, digests=list("aabcde"))
-    groups, _ = audit.find_groups(data, np.array(["p", "q", "p", "r", "", ""]))
+    groups = audit.find_groups(data, np.array(["p", "q", "p", "r", "", ""]))
     assert groups[0] == groups[1] == groups[2]  # 0 and 1 by bytes, 0 and 2 by patient
     assert len(set(groups)) == 4, "images without a known patient were joined"
 
@@ -79,7 +80,7 @@ def test_leaks_are_dropped_or_kept():
     assert split.LEAK not in set(split.make_split(data, groups, on_leak="report")["part"])
     with pytest.raises(ValueError, match="ON_LEAK is 'ignore'; choose"):
         split.make_split(data, groups, on_leak="ignore")
-    table = audit.leak_table(data, groups)["number"]
+    table = audit.count_leaks(data, groups)["number"]
     assert table["train images with their group in test"] == 1
     assert table["test images with their group in train"] == 1
 
@@ -108,7 +109,7 @@ def test_split_laws(seed, num_classes, num_images):
 def test_quick_size_keeps_the_imbalance():
     data = image_set(["train"] * 1000 + ["test"] * 10, [0] * 750 + [1] * 250 + [0, 1] * 5)
     result = split.make_split(data, np.arange(1010), max_train_images=200)
-    table = split.counts_table(result, ("A", "B"))
+    table = split.count_images(result, ("A", "B"))
     assert table.loc["A", "train"] + table.loc["A", "validation"] == 150
     assert table.loc["B", "train"] + table.loc["B", "validation"] == 50
     assert table.loc["all", "validation"] == 40
@@ -117,7 +118,7 @@ def test_quick_size_keeps_the_imbalance():
 
 def test_quick_size_leaves_enough_of_a_rare_class():
     data = image_set(["train"] * 5000 + ["test"] * 10, [0] * 4940 + [1] * 60 + [0, 1] * 5)
-    table = split.counts_table(split.make_split(data, np.arange(5010), max_train_images=200), ("A", "B"))
+    table = split.count_images(split.make_split(data, np.arange(5010), max_train_images=200), ("A", "B"))
     assert table.loc["B", ["train", "validation"]].sum() == 20
     assert table.loc["A", ["train", "validation"]].sum() == 197
 
@@ -151,6 +152,43 @@ def test_class_names_that_look_like_numbers_stay_text(folders):
     assert set(split.read_split(folders)["class"]) == {"0", "1"}
 
 
+def test_a_setting_selects_its_images_in_the_order_of_the_split(phantom_images):
+    """Few real images: as many of the minority class as asked for in training, as large a share in validation, all of them in test."""
+    table = split.make_split(phantom_images, np.arange(len(phantom_images.files)))
+    data = Dataset(phantom_images, table)
+    whole = Setting(("NORMAL", "COVID19"), "COVID19")
+    few = dataclasses.replace(whole, num_real=6)
+    assert (whole.name, few.name, few.minority_label) == ("2-classes", "COVID19-6", 1)
+    counts = {part: table[table["part"] == part]["class"].value_counts() for part in ("train", "validation", "test")}
+    for part in counts:
+        selected = data.select(whole, part)
+        assert selected.files.tolist() == table.loc[table["part"] == part, "file"].tolist()
+        np.testing.assert_array_equal(selected.images, phantom_images.images[phantom_images.find_rows(selected.files)])
+        assert (selected.labels == [file.split("/")[1] == "COVID19" for file in selected.files]).all()
+        scarce = data.select(few, part)
+        assert (scarce.labels == 0).sum() == counts[part]["NORMAL"]
+        expected = {"train": 6, "validation": round(6 / counts["train"]["COVID19"] * counts[part]["COVID19"])}
+        assert (scarce.labels == 1).sum() == expected.get(part, counts[part]["COVID19"])
+    first, again, other = (set(data.select(few, "train", seed).files) for seed in (0, 0, 1))
+    assert first == again != other
+    of_class = data.select_class(["COVID19"], "train")
+    np.testing.assert_array_equal(of_class, data.select(whole, "train").images[data.select(whole, "train").labels == 1])
+
+
+def test_a_setting_with_leaks_trains_on_the_twins_that_were_left_out():
+    data = image_set(["train"] * 20 + ["test"] * 4, [0, 1] * 12)
+    groups = np.arange(24)
+    groups[[0, 20]] = 100  # train 0 and test 20 are one picture
+    table = split.make_split(data, groups)
+    clean = Setting(("A", "B"), "B")
+    leaky = dataclasses.replace(clean, with_leaks=True)
+    twin = data.files[0]
+    assert twin not in Dataset(data, table).select(clean, "train").files
+    assert twin in Dataset(data, table).select(leaky, "train").files
+    assert leaky.name == "2-classes-with-leaks"
+    assert split.list_unseen_test_files(table).tolist() == data.files[21:].tolist()
+
+
 def shortcut_of(images, labels):
     half = len(images) // 2
     return audit.shortcut_table(images[:half], labels[:half], images[half:], labels[half:])
@@ -173,23 +211,54 @@ def test_a_difference_in_the_lungs_alone_raises_none(rng):
     assert table.loc["whole image", "balanced_accuracy"] > 0.95 and not audit.has_shortcut(table)
 
 
+@pytest.mark.parametrize("image_size", [64, 128, 256])
+def test_the_black_square_hides_the_same_share_of_every_size(image_size):
+    """69 % of the side, in the middle: 88 of 128 pixels; what it doesn't hide stays, and so do the images that were given."""
+    images = np.full((2, image_size, image_size, 1), 200, np.uint8)
+    hidden = audit.hide_lungs(images)
+    rows, columns = np.nonzero(hidden[0, ..., 0] == 0)
+    side = {64: 44, 128: 88, 256: 176}[image_size]
+    border = (image_size - side) // 2
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (border, border + side - 1) * 2
+    assert len(rows) == side**2 and set(np.unique(hidden)) == {0, 200}
+    assert (images == 200).all()
+    assert side / image_size == pytest.approx(audit.HIDDEN_SHARE) == pytest.approx(0.69, abs=0.005)
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 256])
+@pytest.mark.parametrize("in_the_border", [True, False])
+def test_a_shortcut_is_found_at_every_image_size(rng, image_size, in_the_border):
+    """The classes differ in a border or in the lungs: the alarm is raised for the border alone."""
+    labels = np.arange(160) % 2
+    images = rng.integers(60, 120, (160, image_size, image_size, 1)).astype(np.uint8)
+    border = slice(0, image_size // 10)
+    lungs = slice(3 * image_size // 8, 5 * image_size // 8)
+    place = (slice(None), border) if in_the_border else (slice(None), lungs, lungs)
+    images[place] += (40 * labels.reshape(-1, *[1] * 3)).astype(np.uint8)
+    table = shortcut_of(images, labels)
+    assert table.loc["whole image", "balanced_accuracy"] > 0.9
+    assert table.loc["whole image", "share"] == 1
+    assert table.index.tolist() == list(audit.VIEWS)
+    assert audit.has_shortcut(table) == in_the_border
+
+
 def test_the_phantom_has_no_shortcut(tmp_path):
     """Drawings differ in their lungs, as they should."""
     folder = tmp_path / "phantom"
     phantom.write_phantom(folder, {part: {"NORMAL": 160, "COVID19": 160} for part in ("train", "test")}, show_progress=False)
     drawn = sources.read_images(sources.find_source(str(folder)), show_progress=False)
-    train = drawn.parts == "train"
+    train = drawn.folders == "train"
     table = audit.shortcut_table(drawn.images[train], drawn.labels[train], drawn.images[~train], drawn.labels[~train])
     assert table.loc["whole image", "balanced_accuracy"] > 0.7 and not audit.has_shortcut(table)
 
 
 def test_pairs_to_look_at_are_named(phantom_images):
     groups = np.arange(len(phantom_images.files))
-    train = np.flatnonzero(phantom_images.parts == "train")
-    test = np.flatnonzero(phantom_images.parts == "test")
+    train = np.flatnonzero(phantom_images.folders == "train")
+    test = np.flatnonzero(phantom_images.folders == "test")
     other = train[phantom_images.labels[train] != phantom_images.labels[train[0]]][0]
     groups[[test[0], other]] = groups[train[0]]
-    table = audit.pairs_across(phantom_images, groups)
+    table = audit.list_pairs_across(phantom_images, groups)
     assert len(table) == 3 and set(table["why"]) == {"in two classes", "in train and test"}
     assert (table["why"] == "in two classes").sum() == 2, "one image of another class, two of the same"
 
@@ -198,8 +267,6 @@ def test_nothing_is_said_about_shortcuts_where_whole_images_are_not_told_apart(r
     images, labels = rng.integers(0, 256, (80, 128, 128, 1), dtype=np.uint8), np.arange(80) % 2
     table = audit.shortcut_table(images[:40], labels[:40], images[40:], labels[40:])
     assert table["share"].isna().all() and not audit.has_shortcut(table)
-    told = findings.of_shortcuts(table.rename_axis("view").reset_index().assign(setting="2-classes"))
-    assert told.startswith("2 classes: nothing can be said about shortcuts")
 
 
 def test_shortcuts_are_looked_for_in_each_choice_of_classes(rng):
@@ -210,11 +277,7 @@ def test_shortcuts_are_looked_for_in_each_choice_of_classes(rng):
     data = image_set(["train"] * 180, labels, images)
     part = np.where(np.arange(180) < 120, "train", "validation")
     parts = pd.DataFrame({"file": data.files, "class": np.array(["A", "B", "C"])[labels], "part": part})
-    table = audit.shortcuts_by_setting(data, parts, [("A", "B"), ("A", "B", "C"), ("A", "B")])
+    table = audit.shortcuts_by_setting(Dataset(data, parts), [Setting(("A", "B"), "B"), Setting(("A", "B", "C"), "B")])
     assert table["setting"].tolist() == ["2-classes"] * 4 + ["3-classes"] * 4
     of_two, of_three = (table[table["setting"] == f"{count}-classes"].set_index("view") for count in (2, 3))
     assert of_two.loc["lungs hidden", "balanced_accuracy"] == 1 and of_three.loc["lungs hidden", "balanced_accuracy"] < 0.9
-    notes = {"is_phantom": False, "groups_file": "patients.csv", "data": {"without_group": 2}}
-    warned = findings.warnings_of(notes, table)
-    assert "100% of its score above chance in 2 classes (balanced accuracy 1.000)" in warned[-1]
-    assert any("names no patient for 2 of the images" in line for line in warned)
