@@ -1,5 +1,7 @@
 # make study   three notebooks, top to bottom
-#              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…)
+#              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…
+#              CLASSIFIER=… GAN_RECIPE=…)
+# make sweep   one sweep alone: SWEEP=fakes (other numbers of fakes) or SWEEP=real (fewer real images), same settings
 # make data    download the Kaggle set          make test    everything that is promised, checked
 # make bench   speed against references, in tables  make lint   style of code and notebooks
 # make test-slow  what takes too long for every day: many kills, other Pythons (up to an hour)
@@ -17,14 +19,21 @@ ALSO ?=
 GROUPS ?=
 SWEEPS ?=
 SCHEDULER ?=
+CLASSIFIER ?=
+GAN_RECIPE ?=
+SWEEP ?= real
 
-.PHONY: study data test test-slow bench lint refresh lock
+.PHONY: study sweep data test test-slow bench lint refresh lock
 .DEFAULT_GOAL := study
 
+ASKED = --data "$(DATA)" --profile "$(PROFILE)" --run "$(RUN)" --classes "$(CLASSES)" --minority "$(MINORITY)" --also "$(ALSO)" \
+  --groups "$(GROUPS)" --scheduler "$(SCHEDULER)" --classifier "$(CLASSIFIER)" --gan-recipe "$(GAN_RECIPE)"
+
 study: $(VENV)/installed
-	@$(RUN_IN) notebooks/run.py --data "$(DATA)" --profile "$(PROFILE)" --run "$(RUN)" \
-	  --classes "$(CLASSES)" --minority "$(MINORITY)" --also "$(ALSO)" --groups "$(GROUPS)" \
-	  --sweeps "$(SWEEPS)" --scheduler "$(SCHEDULER)"
+	@$(RUN_IN) notebooks/run.py $(ASKED) --sweeps "$(SWEEPS)"
+
+sweep: $(VENV)/installed
+	@$(RUN_IN) notebooks/run.py $(ASKED) --sweep "$(SWEEP)"
 
 data: $(VENV)/installed
 	@$(RUN_IN) -m xraygan.data.kaggle_download
@@ -41,12 +50,12 @@ bench: $(VENV)/installed
 	@$(RUN_IN) -m benchmarks.determinism
 
 lint: $(VENV)/installed
-	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check .
+	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check . && $(VENV)/bin/lint-imports
 
 # Runs the notebooks on the phantom and writes their outputs into the committed notebooks and README.
 refresh: $(VENV)/installed
 	@$(RUN_IN) notebooks/run.py --data phantom --refresh
-	@$(RUN_IN) -m xraygan.readme
+	@$(RUN_IN) -m xraygan.report.readme
 
 lock: $(VENV)/installed
 	@$(RUN_IN) -m pip install --quiet uv

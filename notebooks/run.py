@@ -22,15 +22,17 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-import utils
-from xraygan import disk, settings, sources, statistics
+from xraygan import disk, run
+from xraygan.comparison import metrics, profile
+from xraygan.data import sources
 
 SHARED = ("DATA", "PROFILE", "RUN")
 PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
-    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS"),
-    "2_gan_training": SHARED,
+    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS", "CLASSIFIER"),
+    "2_gan_training": (*SHARED, "GAN_RECIPE"),
     "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
 }
+SWEEPS = {"fakes": "number of fakes", "real": "number of real images"}
 NOTEBOOKS = tuple(PARAMETERS)
 LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts them at its edge
 
@@ -40,9 +42,8 @@ def main():
     try:
         source = sources.find_source(options.data, options.classes, options.minority)
         sources.add_classes(source, options.also)
-        settings.load_profile(options.profile)
-        run = settings.run_name(options.run, source.name, options.profile)
-        folders = utils.run_folders(run)
+        profile.load_profile(options.profile)
+        folders = run.open_folders(run.choose_name(options.run, source.name, options.profile))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     parameters = {
@@ -55,10 +56,12 @@ def main():
         "GROUPS": options.groups and from_notebooks(options.groups),
         "SWEEPS": bool(options.sweeps),
         "SCHEDULER": options.scheduler,
+        "CLASSIFIER": options.classifier,
+        "GAN_RECIPE": options.gan_recipe,
     }
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
-    names = options.only or NOTEBOOKS
+    names = options.only or (list_missing(folders, options.sweep) if options.sweep else NOTEBOOKS)
     try:
         with disk.held(folders.results):
             for number, name in enumerate(names, start=1):
@@ -66,6 +69,8 @@ def main():
                 executed = execute(name, parameters, folders.results / "notebooks", source)
                 if options.refresh:
                     nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
+            if options.sweep:
+                run_sweep(SWEEPS[options.sweep], source, folders, options)
     except (RuntimeError, OSError) as error:
         sys.exit(str(error))
     summarise(folders)
@@ -86,10 +91,13 @@ def parse_arguments():
         "minority": "the class to augment; by default the smallest",
         "also": "further class folders for a second comparison that tells them apart too, e.g. PNEUMONIA",
         "groups": "CSV with columns file and group (patients), kept together in the split",
+        "classifier": "a name in xraygan/comparison/classifier.py, NETWORKS; by default the study's CNN",
+        "gan-recipe": "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan",
         "sweeps": "anything: also try other numbers of fakes, and fewer real images (hours more)",
         "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
     }.items():
         parser.add_argument(f"--{name}", default="", help=text)
+    parser.add_argument("--sweep", choices=SWEEPS, help="run this sweep alone, and of the notebooks only those that it needs")
     parser.add_argument("--only", action="append", choices=NOTEBOOKS, help="run this notebook only; may be given again")
     parser.add_argument("--refresh", action="store_true", help="also write the executed notebooks over the committed ones")
     options = parser.parse_args()
@@ -152,11 +160,31 @@ def without_traces(notebook):
     return notebook
 
 
+def list_missing(folders, sweep):
+    """The notebooks that a sweep needs and that haven't been run: the first; the second where the fakes of its GAN are swept."""
+    needed = {"before_gan": "1_before_gan"} | ({"dcgan_generator": "2_gan_training"} if sweep == "fakes" else {})
+    has_record = (folders.results / "record.json").exists()
+    return [notebook for model, notebook in needed.items() if not (has_record and run.is_saved(folders, model))]
+
+
+def run_sweep(name, source, folders, options):
+    """Train what a sweep needs, write its table and its figure, print the table."""
+    from xraygan.comparison import plan, study, workers  # here, since TensorFlow takes seconds to load
+    from xraygan.report import figures, published
+
+    opened = study.recall_study(str(source.root), folders.run, options.gan_recipe or "dcgan")
+    units = plan.plan_sweep(opened, name)
+    published.restore_units(opened, units)
+    table = workers.train_units(opened, units, options.scheduler)
+    figures.save_sweep(table, name, folders, source.title(name))
+    print(f"\n{name}, a tendency and no claim\n\n{figures.summarise_arms(table).to_string()}")
+
+
 def summarise(folders):
     """Print the before/after table and where tables, pictures and pages are."""
     table = folders.results / "before_after.csv"
     if table.exists():
-        print("\n" + statistics.readable(pd.read_csv(table)).to_string() + "\n")
+        print("\n" + metrics.format_before_after(pd.read_csv(table)).to_string() + "\n")
     for what, path in {
         "notebooks, as pages": folders.results / "notebooks",
         "tables and record": folders.results,

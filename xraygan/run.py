@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from xraygan import backend, disk
+from xraygan import disk
 
 GROWING = ("costs", "models")  # what a record gains as the run goes on
 MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
@@ -130,6 +130,8 @@ def require_same_data(record, fingerprint):
 @contextlib.contextmanager
 def measured(folders, name):
     """Add the seconds of the block and the process's peak memory so far to the record's costs, also when the block is cut off."""
+    from xraygan import backend  # here, so that naming a run needs no deep-learning library
+
     start = time.perf_counter()
     try:
         yield

@@ -6,7 +6,9 @@ from xraygan.gan import dcgan, fakes, fidelity
 
 
 def open_gan_folders(study, setting, seed):
-    """The folders of the GAN that draws the fakes of a setting and seed."""
+    """The folders of the GAN that draws the fakes of a setting and seed; the run's own where that GAN is notebook 2's."""
+    if is_of_notebook_2(study, setting, seed):
+        return study.folders
     return study.folders.below(f"gans/{setting.minority}-{setting.num_real or 'all'}-{seed}")
 
 
@@ -31,7 +33,7 @@ def ensure_fakes(study, unit):
     fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
 
 
-def read_fakes(study, setting, seed):
-    """The fakes of that GAN, `uint8 (N, S, S, 1)`."""
+def read_fakes(study, setting, seed, count=None):
+    """The first fakes of that GAN, or all, `uint8 (count, S, S, 1)`."""
     folder = open_gan_folders(study, setting, seed).generated
-    return fakes.read_fakes(folder, setting.minority, study.recipe.image_size)[0]
+    return fakes.read_fakes(folder, setting.minority, study.recipe.image_size, count)[0]

@@ -9,8 +9,6 @@ import yaml
 import utils
 from xraygan import disk
 from xraygan.comparison import arms
-from xraygan.comparison.classifier import Classifier
-from xraygan.gan.recipe import choose_recipe
 
 PROFILES = disk.ROOT / "notebooks" / "profiles"
 SMALLEST_IMAGE = 32  # pixels a side: what the networks halve down to 4×4 and the audit shrinks to 32×32
@@ -46,6 +44,8 @@ class Profile:
 
     def make_classifier(self, network):
         """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
+        from xraygan.comparison.classifier import Classifier  # here, so that reading a profile needs no deep-learning library
+
         return Classifier(
             network=network,
             image_size=self.image_size,
@@ -56,6 +56,8 @@ class Profile:
 
     def make_recipe(self, name):
         """The GAN's recipe of this name, at this size."""
+        from xraygan.gan.recipe import choose_recipe
+
         sizes = {"image_size": self.image_size, "epochs": self.gan_epochs, "sample_every": self.gan_sample_every}
         return dataclasses.replace(choose_recipe(name), **sizes)
 

@@ -198,12 +198,12 @@ def open_study(threads=UNIT_THREADS, **asked):
     return study
 
 
-def recall_study(data, name, store=None):
-    """The study that a run's record describes, with its profile, precision and recipe as they were."""
+def recall_study(data, name, recipe_name="dcgan", store=None):
+    """The study that a run's record describes; `recipe_name` is that of its GAN where notebook 2 hasn't been run."""
     folders = run.open_folders(name, store)
     record = run.read_record(folders)
-    recipe = Recipe(**record["recipe"]) if "recipe" in record else None
     profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
+    recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)
     study = _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"])
     return replace(study, store=str(store or disk.STORE))
 

@@ -89,6 +89,10 @@ class Dataset:
         chosen = (self.split["part"] == part) & self.split["class"].isin(class_names)
         return self.images.images[self.images.find_rows(self.split.loc[chosen, "file"])]
 
+    def list_unseen_test_files(self):
+        """The test images that have no twin, nor another image of their patient, in the train folder."""
+        return split.list_unseen_test_files(self.split)
+
 
 def open_dataset(data, folders):
     """Read what notebook 1 decided, and the images again, at the size that it read them.

@@ -32,7 +32,7 @@ def weights_hash(model):
 
 
 def write_fakes(generator, folder, class_name, num_fakes, first_seed):
-    """Write `folder/CLASS/fake_0000.png …` and `folder/manifest.csv`; fakes that are already there, from this generator, stay.
+    """Write `folder/CLASS/fake_0000.png …` and `folder/manifest.csv`; fakes that are already there, from this generator, stay, also further ones.
 
     Args:
         generator: noise → images in −1 to 1.
@@ -46,7 +46,7 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     seeds = range(first_seed, first_seed + num_fakes)
     manifest = pd.DataFrame({"file": files, "class": class_name, "seed": seeds, "generator": weights_hash(generator)})
     path = folder / "manifest.csv"
-    if path.exists() and _read_manifest(path).equals(manifest) and all((folder / file).exists() for file in files):
+    if path.exists() and _read_manifest(path).head(num_fakes).equals(manifest) and all((folder / file).exists() for file in files):
         return manifest
     path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
     for place in (folder, folder / class_name):
@@ -62,14 +62,15 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     return manifest
 
 
-def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE):
-    """The fakes of one class: `uint8 (N, image_size, image_size, 1)` and the manifest.
+def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE, count=None):
+    """The first `count` fakes of one class, or all: `uint8 (N, image_size, image_size, 1)` and the manifest.
 
     Raises:
         FileNotFoundError: notebook 2 hasn't written them, or some are missing.
         ValueError: they are of another class.
     """
     manifest = _read_manifest(disk.require(folder / "manifest.csv", "2_gan_training.ipynb"))
+    manifest = manifest.head(len(manifest) if count is None else count)
     others = set(manifest["class"]) - {class_name}
     if others:
         raise ValueError(

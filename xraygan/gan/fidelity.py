@@ -210,7 +210,7 @@ class Judge:
             training_images: `uint8 (N, S, S, 1)`, what the GAN sees.
             held_out: the same class, never seen by the GAN: validation while choosing, test once, at the end.
         """
-        networks = classifier_network(classifier), random_network()
+        networks = classifier_network(classifier), random_network(training_images.shape[1])
         self.spaces = [FeatureSpace(network, training_images) for network in networks]
         self.held_out = {space.name: space(held_out) for space in self.spaces}
 
@@ -265,7 +265,7 @@ class Judge:
                 rows.append({"images": name, "space": space.name, "kid": distance, "low": low, "high": high} | means)
         return pd.DataFrame(rows)
 
-    def real_or_fake(self, fake, seed=0):
+    def tell_real_from_fake(self, fake, seed=0):
         """Classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545): can a small classifier tell fake from held-out real?
 
         Logistic regression on the random features, cross-validated five-fold, as many fakes as there are real images.
@@ -298,7 +298,7 @@ def _draw(features, size, rng):
     return features[rng.permutation(len(features))[:size]]
 
 
-def readable(table):
+def format_table(table):
     """`Judge.table` (or its CSV) as a reader wants it: a row a space and set, the distance with its interval."""
     shown = table[["space", "images"]].copy()
     shown["KID (95 % interval)"] = [f"{row.kid:.3f} ({row.low:.3f} to {row.high:.3f})" for row in table.itertuples()]

@@ -4,8 +4,9 @@ Logits are `(B, 1)`, positive for real. A loss may add a penalty to the discrimi
 times for each step of the generator.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 from keras import ops
@@ -23,12 +24,14 @@ class Loss:
         penalty: (judge, real, fake, seed) → a scalar added to the discriminator's loss, where `judge` gives the logits of images,
             `real` and `fake` are images as the discriminator sees them, and `seed` is a `keras.random.SeedGenerator`. None adds nothing.
         discriminator_steps: steps of the discriminator, each on real images of its own, for one step of the generator.
+        at_chance: the discriminator's loss where it can't tell real from fake, for the figure of losses; None where there's no such value.
     """
 
     discriminator: Callable
     generator: Callable
     penalty: Callable | None = None
     discriminator_steps: int = 1
+    at_chance: float | None = field(default=None, metadata={"key": False})
 
 
 def logistic_discriminator(real_logits, fake_logits):
@@ -66,7 +69,7 @@ def penalise_gradient(judge, real, fake, seed, weight=10.0):
 
 
 LOSSES = {
-    "logistic": Loss(logistic_discriminator, logistic_generator),
-    "hinge": Loss(hinge_discriminator, mean_generator),
+    "logistic": Loss(logistic_discriminator, logistic_generator, at_chance=2 * math.log(2)),
+    "hinge": Loss(hinge_discriminator, mean_generator, at_chance=2.0),
     "wasserstein": Loss(mean_discriminator, mean_generator, penalise_gradient, discriminator_steps=5),
 }

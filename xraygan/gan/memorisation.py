@@ -1,5 +1,7 @@
 """Are the fakes copies? The nearest training image of each, against the nearest image that the GAN never saw."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -17,7 +19,7 @@ def copy_distances(images, others):
     image over shifts of up to 16 of 128 pixels each way. Brightness and contrast don't count, fine noise hardly does.
 
     Args:
-        images, others: `uint8 (N, 128, 128, 1)` and `(M, 128, 128, 1)`.
+        images, others: `uint8 (N, S, S, 1)` and `(M, S, S, 1)`.
 
     Returns:
         `float32 (N, M)`, 0 for copies to 2.
@@ -50,7 +52,7 @@ def nearest(images, training, held_out):
     """The nearest training and the nearest held-out image of each image.
 
     Args:
-        images: `uint8 (N, 128, 128, 1)`, usually fakes.
+        images: `uint8 (N, S, S, 1)`, usually fakes.
         training: what the GAN saw.
         held_out: real images of the same class that it never saw.
 
@@ -82,7 +84,7 @@ def _compare(to_training, to_held_out):
     )
 
 
-def alarm(fakes, fresh):
+def count_copies(fakes, fresh):
     """Whether there are more copies among the fakes than chance allows where fresh real images are called copies this often.
 
     Args:
@@ -102,6 +104,46 @@ def alarm(fakes, fresh):
         "fresh": len(fresh),
         "alarm": bool(too_many),
     }
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What the search for copies found.
+
+    Attributes:
+        nearest: table of `nearest`, a row a fake.
+        summary: dict of `count_copies`, and `duplicate_share` of the fakes.
+        fakes, training, held_out: the images that were compared.
+    """
+
+    nearest: pd.DataFrame
+    summary: dict
+    fakes: np.ndarray
+    training: np.ndarray
+    held_out: np.ndarray
+
+    def pick_suspects(self, number):
+        """The fakes that come nearest to being copies, with their nearest images: {what: `uint8 (number, S, S, 1)`}."""
+        rows = self.nearest.sort_values("ratio").head(number)
+        return {
+            "fake": self.fakes[rows.index],
+            "nearest\ntraining": self.training[rows["training_row"]],
+            "nearest\nunseen": self.held_out[rows["held_out_row"]],
+        }
+
+
+def find_copies(fakes, training, held_out):
+    """Search the fakes for copies of training images and of each other: `Copies`.
+
+    Args:
+        fakes: `uint8 (N, S, S, 1)`.
+        training: what the GAN saw.
+        held_out: real images of the same class that it never saw.
+    """
+    held_out = np.asarray(held_out)
+    table = nearest(fakes, training, held_out)
+    summary = count_copies(table, nearest_of_held_out(training, held_out))
+    return Copies(table, {"duplicate_share": duplicate_share(fakes, training)} | summary, fakes, training, held_out)
 
 
 def duplicate_share(images, training):

@@ -1,11 +1,13 @@
 """Every figure of the notebooks: two widths, one colour an arm, readable in grey."""
 
 import base64
+import inspect
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, Code
 from PIL import Image
 from sklearn import metrics as sk
 
@@ -15,7 +17,8 @@ from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS
 from xraygan.comparison.plan import SWEEPS
 from xraygan.gan import fidelity
-from xraygan.report import findings
+from xraygan.gan.losses import LOSSES
+from xraygan.report.findings import write_setting
 
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
@@ -64,19 +67,29 @@ def show_picture(picture, title):
     return figure
 
 
-def examples_by_class(image_set, rows_by_class, title):
-    """One row of images a class; `rows_by_class` is {class: row indices}."""
-    figure, axes = plt.subplots(len(rows_by_class), 1, figsize=(WIDE, 1.45 * len(rows_by_class) + 0.4), squeeze=False)
-    for axis, (name, rows) in zip(axes[:, 0], rows_by_class.items(), strict=True):
-        axis.imshow(utils.image_grid(image_set.images[rows], len(rows)), cmap="gray", vmin=0, vmax=255)
-        axis.set_ylabel(name)
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-    figure.suptitle(title)
-    return figure
+def show_examples(image_set, source, text, number=8):
+    """The first training images of each class of a source, a row a class."""
+    in_train = image_set.folders == "train"
+    rows = {}
+    for name in source.classes:
+        members = in_train & (image_set.labels == image_set.source.classes.index(name))
+        rows[name] = image_set.images[np.flatnonzero(members)[:number]]
+    return show_rows(rows, source.title(text))
 
 
-def training_curves(histories, title):
+def show_pairs(image_set, pairs, title, path):
+    """Pairs of images one above the other, also written as PNG; nothing where there are none. `pairs` has the columns first and second."""
+    if len(pairs):
+        pictures = {side: image_set.images[image_set.find_rows(pairs[side])] for side in ("first", "second")}
+        save_figure(show_rows(pictures, title), path)
+
+
+def show_source(*functions):
+    """The source of functions, as Python shows it."""
+    return Code("\n\n".join(textwrap.dedent(inspect.getsource(function)).rstrip() for function in functions), language="python")
+
+
+def draw_training(histories, title):
     """Loss and accuracy by epoch, training thin and validation thick; the kept epoch of each model is marked.
 
     Args:
@@ -97,7 +110,7 @@ def training_curves(histories, title):
     return figure
 
 
-def confusion_matrices(predictions, classes, title):
+def draw_confusion(predictions, classes, title):
     """Counts of true class (rows) against predicted class (columns), a panel a model; `predictions` is {arm: table}."""
     panel = 3.0 + 0.4 * max(0, len(classes) - 2)
     figure, axes = plt.subplots(
@@ -131,7 +144,7 @@ def confusion_matrices(predictions, classes, title):
     return figure
 
 
-def roc_and_pr(predictions, minority, title):
+def draw_curves(predictions, minority, title):
     """ROC and precision-recall curves of the minority class against the rest; `predictions` is {arm: table}."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.8))
     for arm, table in predictions.items():
@@ -153,25 +166,28 @@ def roc_and_pr(predictions, minority, title):
     return figure
 
 
-def gan_losses(history, title):
-    """Both losses by epoch, with the discriminator's value at chance."""
+def draw_gan_losses(history, loss_name, title):
+    """Both losses by epoch, with the discriminator's value at chance where its loss has one."""
     figure, axis = plt.subplots(figsize=(WIDE, 3.2))
     axis.plot(history["epoch"], history["d_loss"], color=COLOURS["train"], label="discriminator")
     axis.plot(history["epoch"], history["g_loss"], color=COLOURS["after"], linestyle="--", label="generator")
-    axis.axhline(2 * np.log(2), linestyle=":", color="black", label="discriminator at chance (2·ln 2)")
-    axis.set(xlabel="epoch", ylabel="cross-entropy", title=title)
+    at_chance = LOSSES[loss_name].at_chance
+    if at_chance is not None:
+        axis.axhline(at_chance, linestyle=":", color="black", label=f"discriminator at chance ({at_chance:.2f})")
+    axis.set(xlabel="epoch", ylabel=f"{loss_name} loss", title=title)
     axis.legend()
     return figure
 
 
-def fidelity_curve(table, other_class, kept_epoch, title):
+def draw_fidelity(table_file, other_class, kept_epoch, title):
     """Kernel distance to validation images by epoch, and how varied the fakes are.
 
     Args:
-        table: rows of `fidelity.Judge.distances`, with their epoch.
+        table_file: CSV of `dcgan.FidelityCurve`.
         other_class: such a row of another class.
         kept_epoch: the epoch whose generator is kept.
     """
+    table = pd.read_csv(table_file)
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     last = table["epoch"].max()
     # The labels stand apart, since the lines may not.
@@ -198,7 +214,7 @@ def fidelity_curve(table, other_class, kept_epoch, title):
     return figure
 
 
-def metric_changes(table, title):
+def draw_changes(table, title):
     """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `metrics.compare_before_after`."""
     is_count = table["metric"].map(lambda name: METRICS[name].is_count)
     shown = table[~is_count & table["difference"].notna()].iloc[::-1]
@@ -232,13 +248,13 @@ def write_timelapse(grid_files, path, seconds=8, max_frames=20, width=416):
         )
 
 
-def film(path):
+def show_film(path):
     """A GIF to display in a notebook; as HTML, since the pages made from notebooks show no other moving picture."""
     encoded = base64.b64encode(path.read_bytes()).decode()
     return HTML(f'<img alt="sample grids by epoch" src="data:image/gif;base64,{encoded}">')
 
 
-def image_rows(images_by_name, title):
+def show_rows(images_by_name, title):
     """A block of images a name, one above the other; `images_by_name` is {name: `uint8 (N, H, W, 1)`}."""
     pictures = {name: utils.image_grid(images) for name, images in images_by_name.items()}
     heights = [picture.shape[0] / picture.shape[1] for picture in pictures.values()]
@@ -252,7 +268,7 @@ def image_rows(images_by_name, title):
     return figure
 
 
-def brightness_table(images_by_kind):
+def tabulate_brightness(images_by_kind):
     """Mean brightness, contrast and range of the pixels of {kind: `uint8` images}, 0 to 255, a row a kind."""
     rows = {
         kind: {
@@ -266,7 +282,7 @@ def brightness_table(images_by_kind):
     return pd.DataFrame(rows).T.round(1)
 
 
-def layer_table(model):
+def list_layers(model):
     """What a reader must see of a network: layer, output shape, parameters, a row each."""
     rows = [
         {
@@ -280,7 +296,14 @@ def layer_table(model):
     return pd.DataFrame(rows)
 
 
-def arms_by_seed(table, title):
+def summarise_arms(table):
+    """The mean of each arm in each setting; `table` is `tables.tabulate_units`."""
+    columns = ["extra_images", "updates", "best_update", "balanced_accuracy", "sensitivity", "auroc"]
+    means = table.groupby(["setting", "arm"], sort=False)[columns].mean()
+    return means.rename(index=write_arm, level="arm").round(3)
+
+
+def draw_arms(table, title):
     """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` is `tables.tabulate_units`."""
     settings = list(dict.fromkeys(table["setting"]))
     names = list(dict.fromkeys(table["arm"]))[::-1]
@@ -292,13 +315,13 @@ def arms_by_seed(table, title):
             colour, marker = choose_look(name)
             axis.plot(values, [row] * len(values), marker, color=colour, alpha=0.6)
             axis.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
-        axis.set(xlabel="balanced accuracy on test images", title=setting.replace("-", " "))
+        axis.set(xlabel="balanced accuracy on test images", title=write_setting(setting))
     axes[0, 0].set_yticks(range(len(names)), [write_arm(name) for name in names])
     figure.suptitle(title)
     return figure
 
 
-def contrasts(verdict, margin, title):
+def draw_contrasts(verdict, margin, title):
     """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `verdict.reach_verdict`."""
     shown = verdict.iloc[::-1].reset_index(drop=True)
     title += " (too few seeds for intervals)" if shown["low"].isna().all() else ", with 95 % intervals"
@@ -310,23 +333,32 @@ def contrasts(verdict, margin, title):
         if pd.notna(row.low):
             axis.hlines(row.Index, 100 * row.low, 100 * row.high, color=colour, linewidth=3 if row.primary else 1.2)
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
-    names = [f"{write_arm(row.second)} − {write_arm(row.first)}, {row.setting.replace('-', ' ')}" for row in shown.itertuples()]
+    names = [f"{write_arm(row.second)} − {write_arm(row.first)}, {write_setting(row.setting)}" for row in shown.itertuples()]
     axis.set_yticks(range(len(shown)), names)
     explained = "shaded: too small to matter" + ("; diamond: named beforehand" if shown["primary"].any() else "")
     axis.set(xlabel=f"difference of balanced accuracy, points; {explained}", title=title)
     return figure
 
 
-def published_verdict(folder):
-    """The contrasts of the published real study; None where it has no verdict yet."""
-    file = folder / "verdict.json"
-    if not file.exists():
-        return None
-    verdict = disk.read_json(file)
-    return contrasts(pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms")
+def draw_published_verdict(folder):
+    """The contrasts of the published study on real images."""
+    verdict = disk.read_json(folder / "verdict.json")
+    return draw_contrasts(pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms")
 
 
-def sweep(table, column, title):
+def name_sweep_file(folder, name):
+    """Where a run's results hold the sweep `name`, a key of `plan.SWEEPS`."""
+    return folder / f"sweep_{name.replace(' ', '_')}.csv"
+
+
+def save_sweep(table, name, folders, title):
+    """Write a sweep's trainings as CSV and draw them; `table` is `tables.tabulate_units`, `name` a key of `plan.SWEEPS`."""
+    file = name_sweep_file(folders.results, name)
+    utils.write_table(table, file)
+    return save_figure(draw_sweep(table, SWEEPS[name], title), folders.images / f"{file.stem}.png")
+
+
+def draw_sweep(table, column, title):
     """Balanced accuracy against a number of images, a line an arm through the means of its seeds, a dot a seed.
 
     Args:
@@ -339,14 +371,11 @@ def sweep(table, column, title):
     return figure
 
 
-def published_sweeps(folder):
-    """The sweeps of the published real study, a panel each; None where it has none yet."""
-    tables = findings.sweeps_of(folder)
-    if not tables:
-        return None
-    figure, axes = plt.subplots(1, len(tables), figsize=(WIDE, 3.6), squeeze=False)
-    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
-        _draw_sweep(axis, table, SWEEPS[name])
+def draw_published_sweeps(folder):
+    """The sweeps of the published study on real images, a panel each."""
+    figure, axes = plt.subplots(1, len(SWEEPS), figsize=(WIDE, 3.6))
+    for axis, (name, column) in zip(axes, SWEEPS.items(), strict=True):
+        _draw_sweep(axis, pd.read_csv(name_sweep_file(folder, name)), column)
         axis.set_title(name)
     figure.suptitle("real radiographs: a tendency, no claim")
     return figure
@@ -367,7 +396,7 @@ def _draw_sweep(axis, table, column):
     axis.legend()
 
 
-def heat_maps(images, heats, title, num_columns=8):
+def draw_heat(images, heats, title, num_columns=8):
     """Images with what speaks for the class laid over them in colour; `heats` is `inspection.grad_cam`."""
     num_rows = -(-len(images) // num_columns)
     figure, axes = plt.subplots(num_rows, num_columns, figsize=(WIDE, WIDE / num_columns * num_rows + 0.4), squeeze=False)
@@ -381,7 +410,7 @@ def heat_maps(images, heats, title, num_columns=8):
     return figure
 
 
-def feature_plane(points, share, title):
+def draw_feature_plane(points, share, title):
     """Images as points in the plane where the real ones vary most; `points` and `share` are of `inspection.map_features`.
 
     Far images aren't drawn, since one of them would press all others into a corner: those further outside the middle nine tenths, in either

@@ -3,9 +3,11 @@
 import shutil
 
 from xraygan import disk, run
+from xraygan.comparison import units
 
 PUBLISHED = disk.ROOT / "results" / "published"
 PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
+STUDY = PUBLISHED / STUDY_RUN
 NUMBERS = (
     "record.json",
     "before_after.csv",
@@ -16,21 +18,16 @@ NUMBERS = (
     "share_found.csv",
     "leaks.csv",
     "sweep_*.csv",
-    "*_gan/metrics.json",
-    "*_gan/history.csv",
-    "*_gan/predictions.csv",
     "gan/*.csv",
     "gan/judgement.json",
-)
-UNITS = (
     "split.csv",
     "units/*/*.csv",
     "units/*/*.json",
     "gans/*/gan/*.csv",
-)  # of the real study: each training, so that none is lost
+)
 
 
-def publish(folders, patterns):
+def publish(folders):
     """Copy a run's tables, predictions and record to where they're committed; what this machine hasn't run stays as it is.
 
     Raises:
@@ -38,28 +35,32 @@ def publish(folders, patterns):
     """
     if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
-    for pattern in patterns:
+    for pattern in NUMBERS:
         _copy(folders.results.glob(pattern), folders.results, PUBLISHED / folders.run)
 
 
-def restore_units(folders, wanted):
-    """Copy the finished trainings that are published under a run's name into the run: a study goes on in another clone.
+def restore_units(study, wanted):
+    """Copy finished trainings that are published under a run's name into the run: a study goes on in another clone.
 
-    The name of a training's file holds a hash of its data, its split and every parameter, so one of another study is never taken.
+    The name of a training's file holds a hash of everything that decides its numbers, so one of another study is never taken.
 
     Args:
-        folders: `run.RunFolders`.
-        wanted: the run's own files of trainings, `study.unit_file`.
+        study: `study.Study`.
+        wanted: list of `units.Unit`.
 
     Returns:
-        how many were copied.
+        how many were copied; a sentence says so.
     """
+    folders = study.folders
     source = PUBLISHED / folders.run
-    published = [source / file.relative_to(folders.results) for file in wanted if not file.exists()]
-    found = [file for file in published if file.exists()]
-    for file in found:
-        _copy((file.with_suffix(".csv"), file), source, folders.results)  # the JSON last: it says that a training is finished
-    return len(found)
+    missing = [files for unit in wanted if not (files := units.find_files(study, unit)).facts.exists()]
+    published = [[source / file.relative_to(folders.results) for file in files] for files in missing]
+    complete = [files for files in published if all(file.exists() for file in files)]
+    for files in complete:
+        _copy(reversed(files), source, folders.results)  # the facts last: they say that a training is finished
+    if complete:
+        print(f"{len(complete)} trainings of the published study of this name are taken over.")
+    return len(complete)
 
 
 def _copy(files, source, target):
