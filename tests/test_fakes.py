@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xraygan import dcgan, fakes
+from xraygan.gan import fakes
+from xraygan.gan.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
 def generator():
-    return dcgan.build_generator("dcgan")
+    return Recipe().build_generator()
 
 
 def test_all_fakes_are_there_as_grey_png_with_their_seed(generator, tmp_path):
@@ -21,7 +22,7 @@ def test_all_fakes_are_there_as_grey_png_with_their_seed(generator, tmp_path):
     with Image.open(tmp_path / "COVID19" / "fake_0042.png") as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (128, 128))
     seed = stored.loc[stored["file"] == "COVID19/fake_0042.png", "seed"].item()
-    again = fakes.draw(generator, fakes.fake_noise([seed], 100))[0]
+    again = fakes.draw(generator, fakes.draw_noise([seed], 100))[0]
     assert np.abs(again.astype(int) - images[42]).max() <= 1  # another batch size may round differently
     assert (stored["generator"] == fakes.weights_hash(generator)).all()
 
@@ -32,7 +33,11 @@ def test_finished_fakes_stay_and_others_are_replaced(generator, tmp_path):
     fakes.write_fakes(generator, tmp_path, "A", 6, first_seed=0)
     assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "A").iterdir())]
     fakes.write_fakes(generator, tmp_path, "A", 4, first_seed=0)
-    assert len(list((tmp_path / "A").iterdir())) == 4
+    assert len(list((tmp_path / "A").iterdir())) == 6, "two fakes of the same generator were thrown away"
+    np.testing.assert_array_equal(*(fakes.read_fakes(tmp_path, "A", count=count)[0][:4] for count in (4, None)))
+    assert len(fakes.read_fakes(tmp_path, "A", count=4)[0]) == 4
+    fakes.write_fakes(generator, tmp_path, "A", 4, first_seed=100)
+    assert len(list((tmp_path / "A").iterdir())) == 4, "fakes of other seeds stayed"
     (tmp_path / "A" / "fake_0001.png").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 4 fakes are missing"):
         fakes.read_fakes(tmp_path, "A")
@@ -49,6 +54,13 @@ def test_fakes_of_another_class_are_not_taken(generator, tmp_path):
         ValueError, match="are of 1, and PNEUMONIA is to be augmented: run notebooks/2_gan_training.ipynb again"
     ):
         fakes.read_fakes(tmp_path, "PNEUMONIA")
+
+
+def test_fakes_are_read_at_the_size_they_were_drawn_at(tmp_path):
+    small = Recipe(image_size=32).build_generator()
+    fakes.write_fakes(small, tmp_path, "A", 3, first_seed=5)
+    images, _ = fakes.read_fakes(tmp_path, "A", image_size=32)
+    np.testing.assert_array_equal(images, fakes.draw(small, fakes.draw_noise(range(5, 8), 100)))
 
 
 def test_no_fakes_yet(tmp_path):
