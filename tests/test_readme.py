@@ -1,236 +1,266 @@
-"""README: its numbers are the published files', its links lead somewhere."""
+"""README.md and results/README.md: their numbers are the files' numbers, their links lead somewhere, their code runs."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from PIL import Image
 
-import utils
-from xraygan import arms, disk, figures, findings, published, readme, record, statistics
+from benchmarks import rescore
+from xraygan import disk, run
+from xraygan.comparison import units
+from xraygan.report import published, readme
 
-TEXT = (disk.ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_every_generated_passage_is_what_the_published_files_give():
-    assert readme.fill(TEXT, readme.passages()) == TEXT
-
-
-def test_missing_marks_are_an_error():
-    with pytest.raises(ValueError, match="0 passages marked 'finding'"):
-        readme.fill("no marks", {"finding": "x"})
+README = readme.PAGES[0]
+TEXT = README.read_text(encoding="utf-8")
+FIRST_SCREEN = "\n".join(TEXT.splitlines()[:25])
+pages = pytest.mark.parametrize("page", readme.PAGES, ids=readme.name_page)
 
 
-def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#][^)]*)\)", TEXT):
-        assert target.startswith("https://") or (disk.ROOT / target).exists(), target
+@pages
+def test_every_number_is_what_its_file_says(page):
+    assert readme.find_stale_numbers(page) == []
 
 
-def test_the_first_screen_has_the_finding_and_both_commands():
-    top = "\n".join(TEXT.splitlines()[:20])
-    assert "<!-- begin finding -->" in top
-    assert "make study" in top
-    assert "make test" in top
+@pages
+def test_every_number_with_a_decimal_point_has_a_source(page):
+    assert readme.find_unsourced_numbers(page) == []
 
 
-def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
-    phantom = published.PUBLISHED / published.PHANTOM_RUN
-    monkeypatch.setattr(disk, "ROOT", tmp_path)
-    monkeypatch.setattr(readme, "REAL_FAKES", tmp_path / "shown.png")
-    (folders.results / "gan").mkdir()
-    for file in ("record.json", "gan/history.csv", "gan/judgement.json", "gan/quality.csv"):
-        (folders.results / file).write_bytes((phantom / file).read_bytes())
-    (folders.images / "fakes.png").write_bytes(b"fakes")
-    readme.publish_fakes(folders)
-    assert readme.REAL_FAKES.read_bytes() == b"fakes"
-    assert "(shown.png)" in readme.generator(folders.results)
-    judgement = folders.results / "gan" / "judgement.json"
-    record.write_json(judgement, record.read_json(judgement) | {"alarm": True, "copies": 9})
-    readme.publish_fakes(folders)
-    assert not readme.REAL_FAKES.exists()
-    told = readme.generator(folders.results)
-    assert "Copies: alarm" in told and "shown.png" not in told
-    assert "| random: noise |" in told
+def test_a_number_that_changes_in_its_file_is_named_with_its_line(tmp_path):
+    for source in readme.read_sources(README):
+        file = re.fullmatch(r"(?:table )?(\S+?)(?: .*?)?: .*", source.comment)[1]
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(disk.ROOT / file, tmp_path / file)
+    assert readme.find_stale_numbers(README, tmp_path) == []
+
+    file = tmp_path / "results" / "published" / "chest_xray-study" / "before_after.csv"
+    table = pd.read_csv(file).set_index("metric")
+    table.loc["auroc", "after"] = 0.9123
+    table.to_csv(file)
+    lines = TEXT.splitlines()
+    line = 1 + next(number for number, text in enumerate(lines) if text.startswith("| AUROC |"))
+    source = "results/published/chest_xray-study/before_after.csv: after"
+    assert readme.find_stale_numbers(README, tmp_path) == [f"README.md, line {line}: '0.9997' is now 0.9123 ({source})."]
+
+    file.unlink()
+    assert all("before_after.csv can't be compared" in fault for fault in readme.find_stale_numbers(README, tmp_path))
+
+
+@pytest.fixture
+def write_page(tmp_path):
+    """A function (Markdown) → a page beside a CSV and a JSON file of known numbers."""
+    rows = {"arm": ["nothing", "gan_and_classical", "gan"], "score": [0.5, 0.7512, 0.7488], "low": [-0.012, 0.0, 0.1]}
+    pd.DataFrame(rows).to_csv(tmp_path / "arms.csv", index=False)
+    disk.write_json(tmp_path / "facts.json", {"seconds": 90, "images": 1288, "parts": [{"name": "a b", "share": 0.92}]})
+
+    def write(text):
+        (tmp_path / "page.md").write_text(text, encoding="utf-8")
+        return tmp_path / "page.md", tmp_path
+
+    return write
+
+
+TABLE = "| way | score |\n|---|---|\n| nothing | 0.50 |\n| GAN and classical (half) | 75.1% (+0.0) |\n\n"
 
 
 @pytest.mark.parametrize(
-    ("run", "is_phantom"), [(published.STUDY_RUN, True), (published.BASELINE_RUN, True), (published.PHANTOM_RUN, False)]
+    ("text", "faults"),
+    [
+        ("It took 1.5 minutes. <!-- facts.json: seconds / 60 -> 1.5 -->", []),
+        (
+            "It took 1.6 minutes. <!-- facts.json: seconds / 60 -> 1.6 -->",
+            ["line 1: '1.6' is now 1.5 (facts.json: seconds / 60)."],
+        ),
+        ("It took 2 minutes. <!-- facts.json: seconds / 60 -> 1.5 -->", ["line 1: the text above doesn't hold '1.5'"]),
+        ("1,288 images,\n92 %.\n<!-- facts.json: images -> 1,288;\nparts[name=a_b].share -> 92 % -->", []),
+        ("1,289 images <!-- facts.json: images -> 1,289 -->", ["line 1: '1,289' is now 1,288"]),
+        ("- 0.1\n- −1.2 points <!-- arms.csv: [arm=nothing].low * 100 -> −1.2 -->", []),
+        ("- 0.1 points <!-- arms.csv: max(low) -> 0.1; count() -> 3 -->", ["doesn't hold '3'"]),
+        ("mean 0.667 <!-- arms.csv: mean(score) -> 0.667 -->", []),
+        ("0.5 <!-- arms.csv: score -> 0.5 -->", ["line 1: '0.5' can't be compared with arms.csv: score (3 rows are meant"]),
+        ("0.5 <!-- facts.json: minutes -> 0.5 -->", ["line 1: '0.5' can't be compared with facts.json: minutes"]),
+        ("0.5 <!-- lost.json: minutes -> 0.5 -->", ["line 1: lost.json can't be compared"]),
+        (TABLE.replace("75.1% (+0.0)", "0.751") + "<!-- table arms.csv: =arm | score -->", []),
+        (TABLE.replace("75.1% (+0.0)", "0.752") + "<!-- table arms.csv: =arm | score -->", ["line 4: '0.752' is now 0.751"]),
+        (TABLE.replace("0.50 |", "0.50 (−0.01) |") + "<!-- table arms.csv: =arm | score, low -->", []),
+        (TABLE + "<!-- table arms.csv: =arm | score -->", ["line 4 has 2 numbers where its source has 1 (score)"]),
+        (TABLE + "<!-- table arms.csv: =arm -->", ["line 3 has 2 cells and its source 1"]),
+        (TABLE.replace("nothing", "anything") + "<!-- table arms.csv: =arm | score, low -->", ["line 3 has 1 numbers"]),
+    ],
 )
-def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(run, is_phantom, tmp_path, monkeypatch):
+def test_a_source_says_what_is_wrong(write_page, text, faults):
+    found = readme.find_stale_numbers(*write_page(text))
+    assert len(found) == len(faults)
+    assert all(fault in sentence for fault, sentence in zip(faults, found, strict=True)), found
+
+
+def test_a_number_without_a_source_is_named(write_page):
+    text = "Python 3.11, `0.25`, [x](http://a/1.5), 2 and 0.5.\n\n0.5 <!-- arms.csv: [arm=nothing].score -> 0.5 -->\n"
+    assert readme.find_unsourced_numbers(*write_page(text)) == ["page.md, line 1: '0.5' has no source."]
+
+
+@pages
+def test_links_and_pictures_exist(page):
+    text = page.read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)", text, flags=re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        else:
+            assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_first_screen_has_the_answer_a_picture_and_both_commands():
+    assert "**The answer so far: adding fakes changed nothing that matters.**" in FIRST_SCREEN
+    for part in ("make study", "make test", "minutes", "![Radiographs drawn by a GAN]", "is still open"):
+        assert part in FIRST_SCREEN, part
+    assert len(TEXT.splitlines()) <= 220
+
+
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+USES = {  # what a snippet must have made possible, run where it has been pasted
+    "xraygan/gan/recipe.py": """
+from dataclasses import replace
+import numpy as np
+from xraygan.gan.dcgan import GAN
+from xraygan.gan.recipe import RECIPES
+gan = GAN(replace(RECIPES["least_squares"], image_size=32))
+gan.compile_for_training(jit_compile=False)
+history = gan.fit(np.zeros((8, 32, 32, 1), "float32"), batch_size=8, verbose=0).history
+assert np.isfinite(history["d_loss"]).all() and np.isfinite(history["g_loss"]).all(), history
+assert RECIPES["least_squares"].describe()["loss"] != RECIPES["dcgan"].describe()["loss"]
+""",
+    "xraygan/comparison/classifier.py": """
+import numpy as np
+from xraygan.comparison.classifier import Classifier
+for num_classes, width in ((2, 1), (3, 3)):
+    model = Classifier(network="pooled_cnn", image_size=32).build(num_classes)
+    assert model(np.zeros((4, 32, 32, 1), "float32")).shape == (4, width)
+assert Classifier(network="pooled_cnn").describe(2) != Classifier().describe(2)
+""",
+    "xraygan/comparison/arms.py": """
+import numpy as np
+from xraygan.comparison.arms import choose_arm, make_extra_images
+real = np.full((3, 32, 32, 1), 128, np.uint8)
+extra = make_extra_images("noisy", real, 5, None, seed=0)
+assert extra.shape == (5, 32, 32, 1) and extra.dtype == np.uint8 and 5 < extra.std() < 15
+assert choose_arm("noisy").describe() != choose_arm("oversampling").describe()
+""",
+}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.split(":")[0].rpartition("/")[2])
+def test_a_snippet_pasted_where_it_says_does_what_it_says(snippet, tmp_path):
+    file = snippet.removeprefix("# ").split(":")[0]
+    assert len(snippet.splitlines()) <= 15
+    shutil.copytree(disk.ROOT / "xraygan", tmp_path / "xraygan")
+    shutil.copyfile(disk.ROOT / "utils.py", tmp_path / "utils.py")
+    with (tmp_path / file).open("a", encoding="utf-8") as module:
+        module.write("\n" + snippet)
+    (tmp_path / "use.py").write_text(USES[file], encoding="utf-8")
+    environment = os.environ | {"XRAYGAN_STORE": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, tmp_path / "use.py"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_all_three_snippets_are_there():
+    assert [snippet.removeprefix("# ").split(":")[0] for snippet in SNIPPETS] == list(USES)
+
+
+def test_the_rescored_table_is_what_the_published_predictions_give():
+    expected = pd.read_csv(published.PUBLISHED / published.STUDY_RUN / "rescored.csv")
+    table = rescore.rescore(published.PUBLISHED / published.STUDY_RUN).round(6)
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, atol=1e-9)
+
+
+def test_probabilities_are_divided_by_the_class_shares():
+    two = pd.DataFrame({"label": ["ill", "well"], "prediction": "well", "probability": [0.11, 0.09]})
+    decided = rescore.decide_by_shares(two, {"well": 0.9, "ill": 0.1}, "ill")
+    assert decided["prediction"].tolist() == ["ill", "well"], "above the share of the training images a patient is called ill"
+    three = pd.DataFrame({"probability_a": [0.6, 0.6], "probability_b": [0.3, 0.1], "probability_c": [0.1, 0.3]})
+    assert rescore.decide_by_shares(three, {"a": 0.8, "b": 0.1, "c": 0.1}, "b")["prediction"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("arm", "share"),
+    [("nothing", 25 / 1036), ("gan", 1025 / 2036), ("class_weights", 1025 / 2036), ("gan_without_real", 1000 / 2011)],
+)
+def test_shares_are_those_of_what_was_trained_on(arm, share):
+    added = 0 if arm in ("nothing", "class_weights") else 1000
+    facts = {"real_images": 1036, "real_minority": 25, "extra_images": added, "parameters": {"arm": arm, "num_extra": 1000}}
+    setting = {"classes": ["NORMAL", "PNEUMONIA"], "minority": "PNEUMONIA"}
+    shares = rescore.count_shares(facts, setting, {"NORMAL": 1011, "PNEUMONIA": 2726})
+    assert shares == pytest.approx({"NORMAL": 1 - share, "PNEUMONIA": share})
+
+
+def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "FIGURES", tmp_path)
+    shown = tmp_path / "chest_xray_fakes.png"
+    readme.publish_fakes(folders)
+    assert not shown.exists()
+    folders.images.mkdir(parents=True, exist_ok=True)
+    (folders.images / "fakes.png").write_bytes(b"fakes")
+    disk.write_json(folders.results / "gan" / "judgement.json", {"alarm": False})
+    readme.publish_fakes(folders)
+    assert shown.read_bytes() == b"fakes"
+    disk.write_json(folders.results / "gan" / "judgement.json", {"alarm": True})
+    readme.publish_fakes(folders)
+    assert not shown.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_phantom"), [(published.STUDY_RUN, True), (published.BASELINE_RUN, True), (published.PHANTOM_RUN, False)]
+)
+def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(name, is_phantom, tmp_path, monkeypatch):
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    folders = utils.run_folders(run, tmp_path)
-    record.write_json(folders.results / "record.json", {"is_phantom": is_phantom})
-    with pytest.raises(ValueError, match=f"run {run} isn't of the images that its name says"):
-        published.publish(folders, published.NUMBERS)
+    folders = run.open_folders(name, tmp_path)
+    disk.write_json(folders.results / "record.json", {"is_phantom": is_phantom})
+    with pytest.raises(ValueError, match=f"run {name} isn't of the images that its name says"):
+        published.publish(folders)
     assert not (tmp_path / "published").exists()
-    record.write_json(folders.results / "record.json", {"is_phantom": not is_phantom})
-    published.publish(folders, published.NUMBERS)
-    assert (tmp_path / "published" / run / "record.json").exists()
-
-
-def test_a_published_study_is_told_from_its_files(tmp_path, monkeypatch):
-    assert "No comparison on real images" in findings.of_published(tmp_path, tmp_path)
-    rows = [
-        ("2-classes", arm, seed, 0.8 + 0.01 * seed, 0.7, 100 + 10 * seed, 396, 1433)
-        for arm in ("nothing", "gan_and_classical")
-        for seed in (0, 1)
-    ]
-    columns = ["setting", "arm", "seed", "balanced_accuracy", "sensitivity", "best_update", "updates", "test_images"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "arms.csv", index=False)
-    profile = {"arms": ["nothing", "gan_and_classical", "gan"], "num_seeds": 2}
-    record.write_json(tmp_path / "record.json", {"profile": profile, "also": ["PNEUMONIA"]})
-    under_way = findings.of_published(tmp_path, tmp_path)
-    assert "Of the 12 trainings of the comparison 4 are finished" in under_way
-    assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in under_way
-    contrast = {"setting": "2-classes", "first": "oversampling", "second": "gan", "primary": True, "seeds": 2, "images": 433}
-    numbers = {"difference": -0.03, "low": -0.05, "high": -0.01, "smallest_seen": 0.04, "outcome": statistics.WORSE}
-    verdict = {"margin": 0.02, "warnings": ["It's one split."], "contrasts": [contrast | numbers]}
-    verdict["without_twins"] = [contrast | numbers | {"images": 420, "difference": -0.031}]
-    record.write_json(tmp_path / "verdict.json", verdict)
-    told = findings.of_published(tmp_path, tmp_path)
-    assert "**Fakes did worse than duplicates (the contrast named beforehand): -3.0 points (95 % interval -5.0 to -1.0)" in told
-    assert "- It's one split." in told
-    assert "- Fakes against duplicates on the 420 test images that have no twin" in told and "2 classes: -3.1 points" in told
-    assert "| 2 classes, 1,433 test images | GAN and classical | 2 | 0.805 (0.800 to 0.810) | 0.700 | 105 of 396 |" in told
-    others = [
-        contrast | numbers | {"setting": setting, "first": first, "second": second, "primary": False, "outcome": outcome}
-        for setting, first, second, outcome in (
-            ("2-classes", "nothing", "gan", statistics.EQUIVALENT),
-            ("3-classes", "nothing", "gan", statistics.EQUIVALENT),
-            ("2-classes", "nothing", "classical", statistics.BETTER),
-            ("3-classes", "nothing", "classical", statistics.INCONCLUSIVE),
-        )
-    ]
-    lines = findings.of_verdict(verdict | {"contrasts": verdict["contrasts"] + others}).splitlines()
-    alike = "-3.0 points (95 % interval -5.0 to -1.0) in 2 classes, -3.0 points (95 % interval -5.0 to -1.0) in 3 classes.**"
-    assert lines[0] == f"**Adding fakes changed nothing that matters (less than 2 points of balanced accuracy): {alike}"
-    assert lines[2].startswith("**Fakes did worse than duplicates (the contrast named beforehand)")
-    assert lines[-2] == (
-        "- Of the 4 other contrasts (outcomes adjusted for their number, intervals not), 3 are decided, "
-        "2 of them fakes against nothing; the other 1:"
-    )
-    assert lines[-1].startswith("    - classical against nothing, 2 classes: better, -3.0 points")
-    monkeypatch.setattr(readme, "REAL_VERDICT", disk.ROOT / "verdict.png")
-    assert readme.finding(tmp_path, None, tmp_path) == f"On real radiographs: {findings.answer_of(verdict)}"
-    monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
-    monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path.parent / "verdict.png")
-    section = readme.study_on_real_images(tmp_path, tmp_path)
-    assert section.startswith(
-        "![Differences between arms, with intervals](verdict.png)\n\n- Fakes against duplicates on the 420"
-    )
-
-
-def test_the_published_study_is_drawn_from_its_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "REAL_VERDICT", tmp_path / "verdict.png")
-    readme.draw_study(tmp_path)
-    assert not readme.REAL_VERDICT.exists()
-    contents = record.read_json(published.PUBLISHED / published.PHANTOM_RUN / "verdict.json")
-    record.write_json(tmp_path / "verdict.json", contents)
-    readme.draw_study(tmp_path)
-    with Image.open(readme.REAL_VERDICT) as picture:
-        assert picture.size[0] > 600
-
-
-def test_what_the_published_study_found_besides_is_told(tmp_path):
-    columns = ["setting", "arm", "seed", "extra_images", "real_minority", "balanced_accuracy", "sensitivity"]
-    fakes_swept = [("3-classes", "gan", seed, extra, 363, 0.9 + extra / 1e5, 0.9) for extra in (500, 100) for seed in (0, 1)]
-    fakes_swept += [("3-classes", "nothing", seed, 0, 363, 0.88 + 0.02 * seed, 0.9) for seed in (0, 1)]
-    real_swept = [
-        (f"PNEUMONIA-{real}", arm, seed, 0, real, score, 0.9)
-        for real, arm, score in ((115, "nothing", 0.8), (115, "gan", 0.81), (25, "nothing", 0.7), (25, "gan", 0.75))
-        for seed in (0, 1, 2)
-    ]
-    trainings = pd.DataFrame(fakes_swept, columns=columns).assign(best_update=300, updates=396, test_images=1288)
-    trainings.to_csv(tmp_path / "arms.csv", index=False)
-    assert findings.tables_of_study(tmp_path) == findings.means_of_arms(tmp_path)
-    for name, rows in (("number of fakes", fakes_swept), ("number of real images", real_swept)):
-        pd.DataFrame(rows, columns=columns).to_csv(findings.sweep_file(tmp_path, name), index=False)
-    leaks = [("2-classes", "all", 433, 0.98), ("2-classes", "without a twin", 420, 0.97)]
-    leaks += [("2-classes-with-leaks", "all", 433, 0.99), ("2-classes-with-leaks", "without a twin", 420, 0.975)]
-    pd.DataFrame(leaks, columns=["setting", "test_images", "number", "balanced_accuracy"]).to_csv(tmp_path / "leaks.csv")
-    shares = {"model": ["before", "after"], "real test images": [0.9, 0.91], "fakes of another GAN": [0.97, 1.0]}
-    pd.DataFrame(shares).to_csv(tmp_path / "share_found.csv", index=False)
-    unit = tmp_path / "units" / "2-classes" / f"{arms.FAKES_INSTEAD}-1000-0-abc.json"
-    record.write_json(unit, {"metrics": {"sensitivity": 0.64, "specificity": 0.99}})
-    panels = figures.published_sweeps(tmp_path).axes
-    assert [axis.get_title() for axis in panels] == list(findings.SWEPT)
-    assert [len(axis.lines) for axis in panels] == [4, 4]  # two arms: their means, and a dot a seed
-    left, right = ({line.get_label(): line.get_color() for line in axis.lines[::2]} for axis in panels)
-    assert left == right and len(set(left.values())) == 2, "an arm has one colour in both panels"
-    assert set(figures.ARM_LOOKS) == set(arms.ARMS)
-    few = "With 25 real training images of PNEUMONIA (3 seeds, a tendency, no claim), balanced accuracy: nothing 0.700, GAN 0.750."
-    assert findings.of_scarcity(tmp_path) == few
-    told = findings.tables_of_study(tmp_path)
-    assert "Another number of fakes (3 classes; balanced accuracy, mean of 2 seeds" in told
-    assert "| 0 |  | 0.890 (0.880 to 0.900) |" in told
-    assert told.index("| 100 | 0.901 (0.901 to 0.901) |  |") < told.index("| 500 | 0.905 (0.905 to 0.905) |  |")
-    assert "Another number of real images (PNEUMONIA 115 and PNEUMONIA 25; balanced accuracy, mean of 3 seeds" in told
-    assert "| real minority | nothing | GAN |" in told
-    assert "| 25 | 0.700 (0.700 to 0.700) | 0.750 (0.750 to 0.750) |" in told
-    told = findings.found_besides(tmp_path)
-    assert "comes to 0.990 instead of 0.980; on the 420 test images without a twin, 0.975 instead of 0.970" in told
-    assert "The network after finds 91% of the real test images, 100% of the fakes of another GAN." in told
-    assert "never a real image of it finds 64% of the real test images (specificity 99%)" in told
-
-
-def test_what_was_measured_of_the_study_is_told_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
-    row = {"setting": "3-classes", "first": "oversampling", "second": "gan", "primary": True, "difference": 0.01, "low": -0.01}
-    row |= {"high": 0.03, "outcome": statistics.INCONCLUSIVE, "seeds": 5, "images": 1000}
-    columns = ["setting", "arm", "balanced_accuracy", "sensitivity", "best_update", "updates", "test_images"]
-    pd.DataFrame([("3-classes", "gan", 0.9, 0.9, 300, 396, 1288)], columns=columns).to_csv(tmp_path / "arms.csv", index=False)
-    assert "\n- " not in readme.study_on_real_images(tmp_path, tmp_path)
-    all_images = row | {"test_images": "all", "images": 1288}
-    against_nothing = all_images | {"first": "nothing", "primary": False, "outcome": statistics.EQUIVALENT}
-    others = all_images | {"first": "classical", "primary": False, "difference": 0.077}
-    unseen = row | {"test_images": "unseen patients", "difference": 0.02}
-    rows = pd.DataFrame([all_images, against_nothing, others, unseen])
-    rows.to_csv(tmp_path / "verdict_with_patients.csv", index=False)
-    pd.DataFrame([row | {"outcome": statistics.EQUIVALENT}]).to_csv(tmp_path / "same_arm.csv", index=False)
-    told = readme.study_on_real_images(tmp_path, tmp_path)
-    interval = "points (95 % interval -1.0 to +3.0)"
-    assert f"instead of images (1,288): GAN against oversampling, 3 classes: inconclusive, +1.0 {interval}; GAN against" in told
-    assert f"GAN against nothing, 3 classes: equivalent, +1.0 {interval}." in told
-    assert f"no image in the train folder (1,000): GAN against oversampling, 3 classes: inconclusive, +2.0 {interval}." in told
-    assert "7.7" not in told
-    assert "with 5 other seeds, 3 classes: equivalent, +1.0 points (95 % interval -1.0 to +3.0)" in told
-    pd.DataFrame([row | {"low": None, "high": None, "seeds": 2}]).to_csv(tmp_path / "same_arm.csv", index=False)
-    assert "with 2 other seeds, 3 classes: inconclusive, +1.0 points (`" in readme.study_on_real_images(tmp_path, tmp_path)
-    verdict = record.read_json(published.PUBLISHED / published.PHANTOM_RUN / "verdict.json")
-    record.write_json(tmp_path / "verdict.json", verdict)
-    unseen_against_nothing = unseen | {"first": "nothing", "primary": False, "low": -0.02}
-    pd.concat([rows, pd.DataFrame([unseen_against_nothing])]).to_csv(tmp_path / "verdict_with_patients.csv", index=False)
-    counted = (
-        "- Counted by the patients that the collections' own lists name, fakes against nothing are "
-        f"equivalent in 3 classes, +1.0 {interval}; on test images of patients who aren't in train, "
-        "inconclusive in 3 classes, +2.0 points (95 % interval -2.0 to +3.0)."
-    )
-    assert readme.finding(tmp_path, None, tmp_path).splitlines()[-1] == counted
-    assert counted in findings.of_published(tmp_path, tmp_path).splitlines()
+    disk.write_json(folders.results / "record.json", {"is_phantom": not is_phantom})
+    published.publish(folders)
+    assert (tmp_path / "published" / name / "record.json").exists()
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):
+    def find_files(study, name):
+        folder = study.folders.results / "units" / "2-classes"
+        return units.Files(folder / f"{name}.json", folder / f"{name}.csv", folder / f"{name}.history.csv")
+
+    def write(study, name, text):
+        for file in find_files(study, name):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    first, second = (utils.run_folders(published.STUDY_RUN, tmp_path / store) for store in ("first", "second"))
-    for file in ("a.json", "a.csv", "b.json", "b.csv"):
-        (first.results / "units" / "2-classes").mkdir(parents=True, exist_ok=True)
-        (first.results / "units" / "2-classes" / file).write_text(file)
-    published.publish(first, published.UNITS)
-    (first.results / "units" / "2-classes" / "of_another_study.json").write_text("{}")
-    (first.results / "units" / "2-classes" / "of_another_study.csv").write_text("")
-    published.publish(first, published.UNITS)
-    wanted = [second.results / "units" / "2-classes" / file for file in ("a.json", "b.json", "not_published.json")]
-    wanted[0].parent.mkdir(parents=True)
-    wanted[0].write_text("own")
-    assert published.restore_units(second, wanted) == 1
-    assert {file.name: file.read_text() for file in wanted[0].parent.iterdir()} == {
-        "a.json": "own",
-        "b.json": "b.json",
-        "b.csv": "b.csv",
+    monkeypatch.setattr(published.units, "find_files", find_files)
+    first, second = (SimpleNamespace(folders=run.open_folders(published.STUDY_RUN, tmp_path / store)) for store in ("1", "2"))
+    for name in ("a", "b", "of_another_study", "cut_off"):
+        write(first, name, f"published {name}")
+    find_files(first, "cut_off").history.unlink()
+    published.publish(first.folders)
+
+    write(second, "a", "own a")
+    assert published.restore_units(second, ["a", "b", "cut_off", "not_published"]) == 1
+    texts = {file.name: file.read_text() for file in find_files(second, "a").facts.parent.iterdir()}
+    assert texts == {
+        f"{name}{end}": text
+        for name, text in (("a", "own a"), ("b", "published b"))
+        for end in (".json", ".csv", ".history.csv")
     }
-    assert published.restore_units(second, wanted) == 0
-    another = utils.run_folders("another", tmp_path / "second")
-    assert published.restore_units(another, [another.results / "units" / "2-classes" / "b.json"]) == 0
+    assert published.restore_units(second, ["a", "b"]) == 0
+
+    another = SimpleNamespace(folders=run.open_folders("another", tmp_path / "2"))
+    assert published.restore_units(another, ["b"]) == 0
 
 
 def test_every_test_that_the_table_of_faults_names_exists():

@@ -42,7 +42,7 @@ def main():
     publish_figures(run.open_folders(published.PHANTOM_RUN, disk.ROOT))
     publish_fakes(run.open_folders(published.BASELINE_RUN, disk.ROOT))
     for page in PAGES:
-        print("\n".join(find_stale_numbers(page)) or f"{page.relative_to(disk.ROOT)}: every number is what its file says.")
+        print("\n".join(find_stale_numbers(page)) or f"{name_page(page)}: every number is what its file says.")
 
 
 def publish_figures(folders):
@@ -81,7 +81,7 @@ def find_unsourced_numbers(page, root=disk.ROOT):
     lines = HIDDEN.sub(_blank, text).splitlines()
     sourced = {found for source in read_sources(page) for found in source.check(root)[0]}
     return [
-        f"{page.name}, line {number}: {match[0]!r} has no source."
+        f"{name_page(page)}, line {number}: {match[0]!r} has no source."
         for number, line in enumerate(lines, start=1)
         for match in NUMBER.finditer(line)
         if "." in match[0] and (number, match.start()) not in sourced
@@ -92,7 +92,7 @@ class Source(NamedTuple):
     """One comment, and the lines that it is about.
 
     Attributes:
-        page: name of the Markdown file.
+        page: the Markdown file, as a reader finds it.
         comment: the text between the comment's marks, on one line.
         line: number of the comment's first line.
         block: {line number: text} of the paragraph, list entry or table above it.
@@ -142,6 +142,8 @@ class Source(NamedTuple):
             meant = [row for row in rows if all(normalise_words(row[name]) == normalise_words(keys[name]) for name in keys)]
             for (words, start), cell in zip(columns, cells, strict=True):
                 numbers = [*NUMBER.finditer(words)]
+                if cell.startswith("=") and meant:
+                    places += [(line, start + match.start()) for match in numbers]  # the words were compared as a whole
                 if cell == "-" or cell.startswith("=") or not numbers:
                     continue
                 paths = cell.split(", ")
@@ -174,8 +176,12 @@ def read_sources(page):
         while start > 0 and lines[start - 1].strip() and not lines[start].lstrip().startswith("- "):
             start -= 1
         block = {number + 1: lines[number] for number in range(start, end + 1)}
-        sources.append(Source(page.name, " ".join(match[1].split()), line + 1, block))
+        sources.append(Source(name_page(page), " ".join(match[1].split()), line + 1, block))
     return sources
+
+
+def name_page(page):
+    return page.relative_to(disk.ROOT).as_posix() if page.is_relative_to(disk.ROOT) else page.name
 
 
 def read_content(file):
@@ -224,7 +230,7 @@ def _is_met(row, condition):
 
 def normalise_words(words):
     """Words as they are compared: "GAN and **classical**" is "gan_and_classical", "errors (of 433)" is "errors"."""
-    return " ".join(re.sub(r"\([^)]*\)|[*_,-]", " ", str(words)).lower().split())
+    return " ".join(re.sub(r"\([^)]*\)|[*_-]", " ", str(words)).replace(",", "").lower().split())
 
 
 def normalise_number(text):
