@@ -39,13 +39,16 @@ def machine(tmp_path):
 
 def run_setup(machine, drive="", repository=None, end="print(disk.ROOT, disk.STORE)"):
     notebook = nbformat.read(disk.ROOT / "notebooks" / "1_before_gan.ipynb", as_version=4)
-    cell = next(cell for cell in notebook.cells if cell.cell_type == "code").source
+    setup, imports = [cell.source for cell in notebook.cells if cell.cell_type == "code"][:2]
+    prepare = "from xraygan import colab\n\ncolab.prepare(DRIVE)\n"
+    assert imports.startswith(prepare)  # the other imports need the real packages of the name google
+    cell = f"{setup}\n{prepare}"
     assert 'DRIVE = ""' in cell
     script = cell.replace('DRIVE = ""', f"DRIVE = {drive!r}") + f"\nimport utils\nfrom xraygan import disk\n{end}\n"
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("XRAYGAN_STORE", "XRAYGAN_HOME", "PYTHONPATH", "JPY_SESSION_NAME")
+        if name not in ("XRAYGAN_STORE", "PYTHONPATH")
     }
     environment |= {"PYTHONPATH": str(machine / "stand_in"), "XRAYGAN_REPOSITORY": repository or ""}
     return subprocess.run(
@@ -71,14 +74,14 @@ def test_fetches_the_project_once_and_imports_it(machine):
 
 
 def test_keeps_everything_on_drive(machine):
-    done = run_setup(machine, str(machine / "drive"), (machine / "repository").as_uri(), "print(utils.run_folders('x').models)")
+    done = run_setup(machine, str(machine / "drive"), (machine / "repository").as_uri(), "from xraygan import run; print(run.open_folders('x').models)")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(machine / "drive" / "MyDrive" / "xraygan" / "models" / "x")
 
 
 def test_without_an_address_one_sentence(machine):
     done = run_setup(machine)
-    assert "set REPOSITORY above to its address" in done.stderr.strip().splitlines()[-1]
+    assert "Set REPOSITORY above." in done.stderr.strip().splitlines()[-1]
 
 
 def test_only_what_does_not_import_is_installed(machine, monkeypatch):
