@@ -104,7 +104,7 @@ class Beginning:
     patients: list
     folders: run.RunFolders
 
-    def record(self, table, leaks):
+    def start_study(self, table, leaks):
         """Write the split and what this run is, before anything is trained; returns the `Study`.
 
         Args:
