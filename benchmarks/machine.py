@@ -1,14 +1,15 @@
-"""What the benchmarks share: the machine's own peak, and tables that say where they were measured."""
+"""What the benchmarks share: the machine's own peak, seconds of an update, and tables that say where they were measured."""
 
 import statistics
 import time
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 import utils
-from xraygan import disk, record
+from xraygan import disk
 
 PUBLISHED = disk.ROOT / "results" / "published" / "benchmarks"
 SIZE = 2048
@@ -32,16 +33,25 @@ def matrix_peak(precision):
     return 2 * SIZE**3 / statistics.median(seconds)
 
 
-def seconds_between_updates(model, data, **fit_arguments):
-    """`float (updates − 1,)`: the seconds from the end of each update of one epoch to the end of the next."""
+def time_updates(model, data, **fit_arguments):
+    """The time from the end of each update of one epoch to the end of the next.
+
+    Returns:
+        DataFrame, a row an update but the first: `seconds` that passed, and `cpu_seconds` that all threads of this process computed,
+        which other processes on the machine disturb less.
+    """
     times = []
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+
+    def note(batch, logs):
+        times.append((time.perf_counter(), time.process_time()))
+
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     model.fit(data, verbose=0, shuffle=False, callbacks=[watch], **fit_arguments)
-    return np.diff(times)
+    return pd.DataFrame(np.diff(times, axis=0), columns=["seconds", "cpu_seconds"])
 
 
-def publish(table, name, chosen):
-    """Print a table and write it, with the machine and the versions beside it."""
+def publish(table, name, chosen, folder=PUBLISHED):
+    """Print a table and write it to a folder, with the machine and the versions beside it."""
     print(table.to_string(index=False))
-    utils.write_table(table, PUBLISHED / f"{name}.csv")
-    record.write_json(PUBLISHED / f"{name}_machine.json", chosen)
+    utils.write_table(table, folder / f"{name}.csv")
+    disk.write_json(folder / f"{name}_machine.json", chosen)

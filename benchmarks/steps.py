@@ -1,15 +1,16 @@
-"""One GAN update, organised in three ways, in two precisions: images a second, and the share of the machine's own peak.
+"""One GAN update, organised in four ways, in two precisions: images a second, and the share of the machine's own peak.
 
 python -m benchmarks.steps          # a table, and results/published/benchmarks/steps.csv
 
-All three train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
-update goes through the networks. The references are written from their descriptions:
+All four train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
+update goes through the networks. "One pull" is a shortcut that only the logistic losses allow. The references are written from
+their descriptions:
 - keras.io, "DCGAN to generate face images" (overriding `train_step`): fakes for the discriminator, then other fakes for the generator;
 - TensorFlow's tutorial "Deep Convolutional Generative Adversarial Network": one set of fakes, two tapes.
 """
 
 import argparse
-import statistics
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,70 +20,97 @@ from keras import ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend, dcgan
+from xraygan import backend
+from xraygan.gan import dcgan, losses
+from xraygan.gan.recipe import choose_recipe
 
 UPDATES, ROUNDS = 10, 5
+RECIPE = choose_recipe("dcgan")
 
 
-class TwoOptimizers(dcgan.DCGAN):
-    """What both references share: each network has its own optimizer and its own tape."""
+class OnePull(dcgan.GAN):
+    """Both networks' gradients from one backward pass through the discriminator.
 
-    def compile_for_training(self, jit_compile):
-        super().compile_for_training(jit_compile)
-        self.optimizers = [keras.optimizers.Adam(self.recipe.learning_rate, beta_1=0.5) for _ in range(2)]
-        for optimizer, network in zip(self.optimizers, (self.discriminator, self.generator), strict=True):
-            optimizer.build(network.trainable_variables)
+    The discriminator has no batch statistics, so a fake image x enters both losses through its own logit l(x) only, and
+    dL_G/dx = (dL_G/dl) / (dL_D/dl) · dL_D/dx. For the non-saturating logistic losses that factor is
+    −σ(−l) / σ(l) = −exp(−l): the discriminator's gradient at each fake, times one number an image, is the generator's.
+    """
 
-    def noise(self, real):
+    def update(self, real):
+        self.average_generator()
+        fake, pull_generator = self.generate(real.shape[0])
+
+        def run_discriminator(inputs):
+            *weights, fake = inputs
+            state = backend.read(self.discriminator.non_trainable_variables)
+            real_logits, state = self.discriminator.stateless_call(weights, state, self.show(real), training=True)
+            fake_logits, state = self.discriminator.stateless_call(weights, state, self.show(fake), training=True)
+            return (losses.logistic_discriminator(real_logits, fake_logits),), (fake_logits, state)
+
+        weights = backend.read(self.discriminator.trainable_variables)
+        (d_loss,), (fake_logits, state), pull = backend.pullback(run_discriminator, [*weights, fake])
+        backend.assign(self.discriminator.non_trainable_variables, state)
+        *d_gradients, fake_gradient = pull(0, 0)
+        factor = -ops.exp(-ops.maximum(fake_logits, -60.0))  # beyond −60 the exponential would leave float32
+        g_gradients = pull_generator(0, 0, fake_gradient * factor[:, :, None, None])
+        self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
+        self.generator_optimizer.apply(g_gradients, self.generator.trainable_variables)
+        self.discriminator_loss.update_state(d_loss)
+        self.generator_loss.update_state(losses.logistic_generator(fake_logits))
+
+
+class Reference(dcgan.GAN):
+    """What both references share: each network has its own tape."""
+
+    def draw_noise(self, real):
         return keras.random.normal((ops.shape(real)[0], self.recipe.latent_dim), seed=self.random)
 
     def descend(self, optimizer, tape, loss, network):
         optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
 
-    def train_step(self, data):
-        real = data[0] if isinstance(data, tuple) else data
-        self._average_generator()
+    def update(self, real):
+        self.average_generator()
         d_loss, g_loss = self.descend_both(real)
         self.discriminator_loss.update_state(d_loss)
         self.generator_loss.update_state(g_loss)
-        return {"d_loss": self.discriminator_loss.result(), "g_loss": self.generator_loss.result()}
 
 
-class KerasIo(TwoOptimizers):
+class KerasIo(Reference):
     """Two passes through the generator: one for the discriminator's update, one for its own."""
 
     def descend_both(self, real):
-        fake = self.generator(self.noise(real), training=True)
-        both = ops.concatenate([self._as_seen(real), self._as_seen(fake)])
+        fake = self.generator(self.draw_noise(real), training=True)
+        both = ops.concatenate([self.show(real), self.show(fake)])
         with tf.GradientTape() as tape:
             real_logits, fake_logits = ops.split(self.discriminator(both, training=True), 2)
-            d_loss = dcgan.discriminator_loss(real_logits, fake_logits)
-        self.descend(self.optimizers[0], tape, d_loss, self.discriminator)
+            d_loss = losses.logistic_discriminator(real_logits, fake_logits)
+        self.descend(self.optimizer, tape, d_loss, self.discriminator)
         with tf.GradientTape() as tape:
-            fake = self.generator(self.noise(real), training=True)
-            g_loss = dcgan.generator_loss(self.discriminator(self._as_seen(fake), training=True))
-        self.descend(self.optimizers[1], tape, g_loss, self.generator)
+            fake = self.generator(self.draw_noise(real), training=True)
+            g_loss = losses.logistic_generator(self.discriminator(self.show(fake), training=True))
+        self.descend(self.generator_optimizer, tape, g_loss, self.generator)
         return d_loss, g_loss
 
 
-class TensorFlowTutorial(TwoOptimizers):
+class TensorFlowTutorial(Reference):
     """One pass through the generator, two tapes over it and the discriminator."""
 
     def descend_both(self, real):
         with tf.GradientTape() as g_tape, tf.GradientTape() as d_tape:
-            fake = self.generator(self.noise(real), training=True)
-            real_logits = self.discriminator(self._as_seen(real), training=True)
-            fake_logits = self.discriminator(self._as_seen(fake), training=True)
-            d_loss = dcgan.discriminator_loss(real_logits, fake_logits)
-            g_loss = dcgan.generator_loss(fake_logits)
-        self.descend(self.optimizers[1], g_tape, g_loss, self.generator)
-        self.descend(self.optimizers[0], d_tape, d_loss, self.discriminator)
+            fake = self.generator(self.draw_noise(real), training=True)
+            real_logits = self.discriminator(self.show(real), training=True)
+            fake_logits = self.discriminator(self.show(fake), training=True)
+            d_loss = losses.logistic_discriminator(real_logits, fake_logits)
+            g_loss = losses.logistic_generator(fake_logits)
+        self.descend(self.generator_optimizer, g_tape, g_loss, self.generator)
+        self.descend(self.optimizer, d_tape, d_loss, self.discriminator)
         return d_loss, g_loss
 
 
 # Passes an image costs: (generator, discriminator), where forward, gradient of weights and gradient of inputs count one each.
 ORGANISATIONS = {
-    "ours": (dcgan.DCGAN, (3, 6)),
+    "ours": (dcgan.GAN, (3, 7)),
+    "one pull, logistic only": (OnePull, (3, 6)),
     "keras.io": (KerasIo, (4, 8)),
     "TensorFlow tutorial": (TensorFlowTutorial, (3, 7)),
 }
@@ -102,51 +130,69 @@ def flops(network):
 
 
 def build(gan_class, precision):
+    """A compiled GAN of the default recipe, organised as a class of `ORGANISATIONS` does it."""
     keras.mixed_precision.set_global_policy(precision)
-    gan = gan_class("dcgan", 0)
+    gan = gan_class(RECIPE, 0)
     gan.compile_for_training(backend.use_jit())
     return gan
 
 
-def images_a_second(gan, images, batch_size):
-    """Of one short training, the first updates left out."""
-    return batch_size / statistics.median(machine.seconds_between_updates(gan, images, batch_size=batch_size)[1:])
+def measure_speed(gan, images, batch_size):
+    """Images a second, and images a second of computing on one core, of one short training, its first updates left out."""
+    times = machine.time_updates(gan, images, batch_size=batch_size)[1:].median()
+    return {"images_a_second": batch_size / times["seconds"], "images_a_cpu_second": batch_size / times["cpu_seconds"]}
+
+
+def measure_rounds(gans, batch_size, num_rounds):
+    """All organisations in turn, round by round: a row each.
+
+    Args:
+        gans: {(organisation, precision): compiled GAN}.
+    """
+    size, rows = RECIPE.image_size, []
+    images = np.random.default_rng(0).uniform(-1, 1, (UPDATES * batch_size, size, size, 1)).astype(np.float32)
+    for gan in gans.values():
+        measure_speed(gan, images[: 3 * batch_size], batch_size)
+    for turn in utils.progress(range(num_rounds), desc=f"batch {batch_size}", unit="round"):
+        peak = {precision: machine.matrix_peak(precision) for _, precision in gans}
+        for (name, precision), gan in list(gans.items())[:: -1 if turn % 2 else 1]:  # none always comes after the same one
+            speed = measure_speed(gan, images, batch_size)
+            g_passes, d_passes = ORGANISATIONS[name][1]
+            work = g_passes * flops(gan.generator) + d_passes * flops(gan.discriminator)
+            share = speed["images_a_second"] * work / peak[precision]
+            row = {"organisation": name, "precision": precision, "batch_size": batch_size, "round": turn} | speed
+            rows.append(row | {"peak_gflops": peak[precision] / 1e9, "share_of_peak": share})
+    return pd.DataFrame(rows)
+
+
+def summarise(rounds):
+    """Medians over rounds; ratios to keras.io's organisation in float32 are taken within each round first."""
+    is_reference = (rounds["organisation"] == "keras.io") & (rounds["precision"] == "float32")
+    reference = rounds[is_reference].set_index(["batch_size", "round"])
+    same_round = pd.MultiIndex.from_frame(rounds[["batch_size", "round"]])
+    rounds = rounds.assign(
+        times_keras_io_float32=rounds["images_a_second"] / reference["images_a_second"].loc[same_round].to_numpy(),
+        times_keras_io_float32_cpu=rounds["images_a_cpu_second"] / reference["images_a_cpu_second"].loc[same_round].to_numpy(),
+    )
+    keys = ["organisation", "precision", "batch_size"]
+    return rounds.drop(columns="round").groupby(keys, sort=False).median().round(3).reset_index()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, nargs="*", default=[dcgan.RECIPES["dcgan"].batch_size, 64])
+    parser.add_argument("--batch-size", type=int, nargs="*", default=[RECIPE.batch_size, 64])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--folder", type=Path, default=machine.PUBLISHED, help="of the table; another one gets each round's numbers too"
+    )
     options = parser.parse_args()
     chosen = backend.configure()
     precisions = list(dict.fromkeys(["float32", chosen["precision"]]))
     gans = {(name, precision): build(kind, precision) for name, (kind, _) in ORGANISATIONS.items() for precision in precisions}
-    rows = []
-    for batch_size in options.batch_size:
-        images = np.random.default_rng(0).uniform(-1, 1, (UPDATES * batch_size, 128, 128, 1)).astype(np.float32)
-        for gan in gans.values():
-            images_a_second(gan, images[: 3 * batch_size], batch_size)
-        for turn in utils.progress(range(ROUNDS), desc=f"batch {batch_size}", unit="round"):
-            peak = {precision: machine.matrix_peak(precision) for precision in precisions}
-            for (name, precision), gan in gans.items():
-                speed = images_a_second(gan, images, batch_size)
-                g_passes, d_passes = ORGANISATIONS[name][1]
-                work = g_passes * flops(gan.generator) + d_passes * flops(gan.discriminator)
-                share = speed * work / peak[precision]
-                row = {"organisation": name, "precision": precision, "batch_size": batch_size, "round": turn}
-                rows.append(row | {"images_a_second": speed, "peak_gflops": peak[precision] / 1e9, "share_of_peak": share})
-    table = summary(pd.DataFrame(rows))
-    machine.publish(table, "steps", chosen)
-
-
-def summary(rounds):
-    """Medians over rounds; the ratio to keras.io's organisation in float32 is taken within each round first."""
-    keys = ["organisation", "precision", "batch_size"]
-    reference = rounds[(rounds["organisation"] == "keras.io") & (rounds["precision"] == "float32")]
-    reference = reference.set_index(["batch_size", "round"])["images_a_second"]
-    rounds["times_keras_io_float32"] = [
-        row.images_a_second / reference[(row.batch_size, row.round)] for row in rounds.itertuples()
-    ]
-    return rounds.drop(columns="round").groupby(keys, sort=False).median().round(3).reset_index()
+    rounds = pd.concat([measure_rounds(gans, batch_size, options.rounds) for batch_size in options.batch_size])
+    if options.folder != machine.PUBLISHED:
+        utils.write_table(rounds.round(3), options.folder / "steps_rounds.csv")
+    machine.publish(summarise(rounds), "steps", chosen, options.folder)
 
 
 if __name__ == "__main__":
