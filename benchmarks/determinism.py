@@ -5,6 +5,8 @@ python -m benchmarks.determinism       # a table, and results/published/benchmar
 Both ways take turns, each time in a process of its own; the ratio is taken within a round, so a machine that slows down slows both.
 """
 
+import argparse
+
 import pandas as pd
 
 from benchmarks import machine, pipeline
@@ -15,6 +17,7 @@ NOT = ", not deterministic"
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     chosen = backend.configure()
     rows = []
     for part in ("classifier epoch", "GAN epoch"):
@@ -23,10 +26,10 @@ def main():
                 name: pipeline.measure(name, chosen["precision"], pipeline.FEW)["seconds"] for name in (part, part + NOT)
             }
             rows.append({"part": part, "round": turn, "deterministic": seconds[part], "not_deterministic": seconds[part + NOT]})
-    machine.publish(summary(pd.DataFrame(rows)), "determinism", chosen)
+    machine.publish(summarise(pd.DataFrame(rows)), "determinism", chosen)
 
 
-def summary(rounds):
+def summarise(rounds):
     """The median seconds of each way, and the median of the ratios of deterministic to not, a row a part."""
     rounds = rounds.assign(ratio=rounds["deterministic"] / rounds["not_deterministic"])
     return rounds.groupby("part", sort=False)[["deterministic", "not_deterministic", "ratio"]].median().round(3).reset_index()

@@ -5,6 +5,7 @@ python -m benchmarks.pipeline       # a table, and results/published/benchmarks/
 Each part runs in a process of its own, on the phantom or on random pixels: speed doesn't depend on what is drawn.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -22,7 +23,11 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, classifier, dcgan, disk, phantom, training
+from xraygan import backend, disk, training
+from xraygan.comparison.classifier import Classifier
+from xraygan.data import phantom
+from xraygan.gan import dcgan
+from xraygan.gan.recipe import choose_recipe
 
 FEW, MANY = 460, 4600  # the study's COVID19 images, and ten times as many
 
@@ -34,30 +39,31 @@ def random_images(count):
 def train_classifier(precision, count, deterministic=True):
     """An epoch of the CNN: every image once, in batches of 128."""
     backend.configure(precision, deterministic)
-    model = classifier.build_classifier(2)
-    model.compile(keras.optimizers.Adam(), "binary_crossentropy", jit_compile=backend.use_jit())
+    classifier = Classifier()
+    model = classifier.build(2)
+    model.compile(keras.optimizers.Adam(classifier.learning_rate), "binary_crossentropy", jit_compile=backend.use_jit())
     images, labels = random_images(count), np.arange(count, dtype=np.float32) % 2
-    updates = classifier.updates_per_epoch(count)
-    return time_epochs(
-        model, training.RepeatingShuffle(images, labels, utils.to_unit, classifier.BATCH_SIZE, 0), updates, count
-    )
+    batches = training.RepeatingShuffle(images, labels, utils.to_unit, classifier.batch_size, 0)
+    return time_epochs(model, batches, classifier.count_updates(count), count)
 
 
 def train_gan(precision, count, deterministic=True):
     """An epoch of the GAN: every image once."""
     backend.configure(precision, deterministic)
-    gan = dcgan.DCGAN("dcgan", 0)
+    gan = dcgan.GAN(choose_recipe("dcgan"), 0)
     gan.compile_for_training(backend.use_jit())
     batch_size = gan.recipe.batch_size
-    chain = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)
-    return time_epochs(gan, chain, -(-count // batch_size), count)
+    batches = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)
+    return time_epochs(gan, batches, -(-count // batch_size), count)
 
 
-def time_epochs(model, chain, updates, count):
-    """The median epoch after the first."""
+def time_epochs(model, batches, updates, count):
+    """The seconds of the median epoch after the first, fed as the notebooks' trainings are."""
     ends = [time.perf_counter()]
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
-    model.fit(chain, steps_per_epoch=updates, epochs=4 if count <= FEW else 2, verbose=0, shuffle=False, callbacks=[watch])
+    num_epochs = 4 if count <= FEW else 2
+    data = backend.feed(batches)
+    model.fit(data, steps_per_epoch=updates, epochs=num_epochs, verbose=0, shuffle=False, callbacks=[watch])
     return statistics.median(np.diff(ends)[1:])
 
 
@@ -111,9 +117,10 @@ def measure(part, precision, count, folder=""):
 
 
 def main():
-    if len(sys.argv) == 4:
+    if len(sys.argv) == 4:  # in a process of its own
         run_part(sys.argv[1], sys.argv[2], int(sys.argv[3]))
         return
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     chosen = backend.configure()
     fast = chosen["precision"]
     trainings = [

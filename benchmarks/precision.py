@@ -8,22 +8,33 @@ folders beside RUN's, its own GANs too; finished trainings aren't repeated.
 
 import argparse
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend, disk, runs, settings, statistics, study
+from xraygan import backend
+from xraygan.comparison import plan, profile, tables, verdict, workers
+from xraygan.comparison.study import recall_study
 
 ARMS = ("nothing", "gan")
+COLUMNS = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc"]
 
 
-def copy_of(folders, name):
-    """The folders of a run that starts where notebook 1 of another ended."""
-    copy = utils.run_folders(name)
-    shutil.copyfile(folders.results / "record.json", copy.results / "record.json")
-    shutil.copyfile(folders.results / "split.csv", copy.results / "split.csv")
-    shutil.copyfile(folders.models / "before_gan.keras", copy.models / "before_gan.keras")
+def copy_study(study, precision):
+    """A study of the size "quick" that starts, in folders of its own, where notebook 1 of another ended."""
+    size = replace(profile.load_profile("quick"), image_size=study.classifier.image_size)
+    copy = replace(
+        study,
+        run=f"{study.run}-{precision}",
+        profile=size,
+        classifier=size.make_classifier(study.classifier.network),
+        recipe=size.make_recipe("dcgan"),
+        precision=precision,
+    )
+    for folder, name in (("results", "record.json"), ("results", "split.csv"), ("models", "before_gan.keras")):
+        shutil.copyfile(getattr(study.folders, folder) / name, getattr(copy.folders, folder) / name)
     return copy
 
 
@@ -34,34 +45,37 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     chosen = backend.configure()
-    run = runs.open_run(options.data, utils.run_folders(options.run))
-    profile = settings.load_profile("quick")
-    setting = study.settings_of(run.notes)[0]
+    study = recall_study(options.data, options.run)
     # The run's own seed is left out: its GAN is notebook 2's, of another size.
-    seeds = study.seeds_of(run.notes, options.seeds + 1)[1:]
-    units = study.plan(setting, ARMS, seeds, profile.num_fakes)
-    right, tables = {}, []
+    seeds = plan.list_seeds(study, options.seeds + 1)[1:]
+    trainings, right = [], {}
     for precision in dict.fromkeys(("float32", chosen["precision"])):
-        folders = copy_of(run.folders, f"{options.run}-{precision}")
-        plan = study.Study(str(run.source.root), str(disk.STORE), folders.run, profile, "dcgan", precision)
-        tables.append(study.run(plan, units).assign(precision=precision))
+        copy = copy_study(study, precision)
+        units = plan.list_units(copy.own, ARMS, seeds, copy.profile.num_fakes)
+        trainings.append(workers.train_units(copy, units).assign(precision=precision))
         for arm in ARMS:
-            right[precision, arm], *images = study.answers_of(plan, [unit for unit in units if unit.arm == arm])
-    rows = differences(right, images, chosen["precision"])
-    print(rows.round(4).to_string(index=False))
-    columns = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc"]
-    machine.publish(pd.concat(tables)[columns], "precision", chosen)
-    utils.write_table(rows.round(6), machine.PUBLISHED / "precision_differences.csv")
+            finished = [unit for unit in units if unit.arm == arm]
+            right[precision, arm], labels, groups = tables.read_answers(copy, finished)
+    table = compare(right, labels, groups)
+    print(table.round(4).to_string(index=False))
+    machine.publish(pd.concat(trainings)[COLUMNS], "precision", chosen)
+    utils.write_table(table.round(6), machine.PUBLISHED / "precision_differences.csv")
 
 
-def differences(right, images, fast):
-    """What is compared, with its interval: a precision with the other in each arm, and the GAN with nothing in each precision."""
-    pairs = [(("float32", arm), (fast, arm)) for arm in ARMS]
-    pairs += [((precision, ARMS[0]), (precision, ARMS[1])) for precision in dict.fromkeys(("float32", fast))]
+def compare(right, labels, groups):
+    """Differences with their intervals: a precision from the other in each arm, and the GAN from nothing in each precision.
+
+    Args:
+        right: {(precision, arm): `bool (seeds, images)`}, float32 first.
+        labels, groups: `(images,)`, as `tables.read_answers` gives them.
+    """
+    precisions = list(dict.fromkeys(precision for precision, _ in right))
+    pairs = [((precisions[0], arm), (precisions[-1], arm)) for arm in ARMS]
+    pairs += [((precision, ARMS[0]), (precision, ARMS[1])) for precision in precisions]
     rows = []
     for first, second in pairs:
-        found = statistics.judged_difference(right[first], right[second], *images)
-        rows.append({"first": ", ".join(first), "second": ", ".join(second)} | found)
+        difference = verdict.judge_difference(right[first], right[second], labels, groups)
+        rows.append({"first": ", ".join(first), "second": ", ".join(second)} | difference)
     return pd.DataFrame(rows)
 
 
