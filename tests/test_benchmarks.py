@@ -1,6 +1,6 @@
 """The benchmarks count and compare rightly; what they measure is the machine's business."""
 
-from dataclasses import replace
+import sys
 
 import keras
 import numpy as np
@@ -8,8 +8,30 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from benchmarks import audit, determinism, machine, recipes, steps
-from xraygan import dcgan, split
+from benchmarks import audit, determinism, machine, pipeline, precision, published_study, recipes, same_arm, steps
+from xraygan import disk, run
+from xraygan.comparison import study as studies
+from xraygan.data import audit as audits
+from xraygan.data import split
+from xraygan.gan.recipe import RECIPES
+
+PARAMETERS = {"CLASSES": "", "MINORITY": "", "ALSO": "", "GROUPS": "", "ON_LEAK": "drop", "SEED": 0, "CLASSIFIER": "study_cnn"}
+
+
+def begin_study(data, name):
+    """A run on the small phantom as notebook 1 leaves it, its baseline untrained."""
+    start = studies.begin(DATA=str(data), PROFILE="quick", RUN=name, PRECISION="auto", **PARAMETERS)
+    groups = audits.find_groups(start.images, start.patients)
+    study = start.start_study(split.make_split(start.images, groups), audits.count_leaks(start.images, groups))
+    run.save_model(study.classifier.build(2), study.folders, "before_gan")
+    return study
+
+
+def random_images(count, size=128):
+    return np.random.default_rng(0).uniform(-1, 1, (count, size, size, 1)).astype(np.float32)
+
+
+# An update, organised in four ways
 
 
 def test_operations_are_counted_as_by_hand():
@@ -23,67 +45,203 @@ def test_operations_are_counted_as_by_hand():
 def test_the_ratio_is_taken_within_a_round():
     """A machine that slows down in one round slows both: the ratio stays 2."""
     rounds = [
-        {"organisation": name, "precision": "float32", "batch_size": 16, "round": turn, "images_a_second": speed * slow}
+        {"organisation": name, "precision": "float32", "batch_size": 16, "round": turn}
+        | {"images_a_second": speed * slow, "images_a_cpu_second": 1.5 * speed}
         for turn, slow in enumerate((1, 0.5, 3))
         for name, speed in (("ours", 40), ("keras.io", 20))
     ]
-    table = steps.summary(pd.DataFrame(rounds)).set_index("organisation")
+    table = steps.summarise(pd.DataFrame(rounds)).set_index("organisation")
     assert table["times_keras_io_float32"].to_dict() == {"ours": 2, "keras.io": 1}
+    assert table["times_keras_io_float32_cpu"].to_dict() == {"ours": 2, "keras.io": 1}
     assert table["images_a_second"].to_dict() == {"ours": 40, "keras.io": 20}
-
-
-def test_what_determinism_costs_is_taken_within_a_round():
-    seconds = [("GAN epoch", turn, 1.1 * slow, slow) for turn, slow in enumerate((1, 5, 2))]
-    table = determinism.summary(pd.DataFrame(seconds, columns=["part", "round", "deterministic", "not_deterministic"]))
-    assert table.to_dict("records") == [
-        {"part": "GAN epoch", "deterministic": 2.2, "not_deterministic": 2, "ratio": 1.1},
-    ]
 
 
 def test_the_peak_is_a_plausible_number():
     assert 1e9 < machine.matrix_peak("float32") < 1e14
 
 
-@pytest.mark.parametrize("name", ["keras.io", "TensorFlow tutorial"])
-def test_the_references_train(name):
-    images = np.random.default_rng(0).uniform(-1, 1, (8, 128, 128, 1)).astype(np.float32)
+@pytest.mark.parametrize("name", steps.ORGANISATIONS)
+def test_every_organisation_trains_both_networks_and_is_timed(name):
     gan = steps.build(steps.ORGANISATIONS[name][0], keras.mixed_precision.global_policy().name)
     before = [[np.array(v) for v in network.trainable_variables] for network in (gan.generator, gan.discriminator)]
-    logs = gan.fit(images, batch_size=4, epochs=1, verbose=0).history
-    assert set(logs) == {"d_loss", "g_loss"}
+    times = machine.time_updates(gan, random_images(12), batch_size=4)
+    assert len(times) == 2 and (times > 0).all(axis=None)
     for network, old in zip((gan.generator, gan.discriminator), before, strict=True):
         assert all(np.abs(np.array(v) - o).max() > 0 for v, o in zip(network.trainable_variables, old, strict=True))
 
 
+@pytest.mark.parametrize("confident", [False, True])
+def test_one_pull_gives_the_gradients_of_two(confident):
+    """Adam's first step shows a gradient's sign only, so its moments are compared; also where the factor exp(−l) is large."""
+    policy = keras.mixed_precision.global_policy().name
+    moments = []
+    try:
+        for name in ("ours", "one pull, logistic only"):
+            gan = steps.build(steps.ORGANISATIONS[name][0], "float32")
+            bias = gan.discriminator.trainable_variables[-1]
+            bias.assign(bias - 12 * confident)
+            gan.update(random_images(4))
+            moments.append([np.array(v) for v in (*gan.optimizer.variables, *gan.generator_optimizer.variables)])
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    for ours, shortcut in zip(*moments, strict=True):
+        np.testing.assert_allclose(shortcut, ours, rtol=2e-3, atol=2e-4 * np.abs(ours).max())
+
+
+# The search for the recipe
+
+
 def test_what_won_the_search_is_the_product():
-    won, product = recipes.VARIANTS[recipes.WINNER], dcgan.RECIPES["dcgan"]
-    assert replace(recipes.BASE, **won.recipe) == product
-    networks = [
-        (won.generator(product.latent_dim), dcgan.build_generator("dcgan", product.latent_dim)),
-        (won.discriminator(), dcgan.build_discriminator("dcgan")),
+    assert recipes.VARIANTS[recipes.WINNER].recipe == RECIPES["dcgan"]
+
+
+def test_every_published_trial_is_a_variant_and_no_two_are_alike():
+    published = {file.name.split("-")[0] for file in recipes.TRIALS.glob("*-*-[0-9].csv")}
+    assert published <= set(recipes.VARIANTS)
+    different = {(v.recipe, v.gan, v.discriminator_rate) for v in recipes.VARIANTS.values()}
+    assert len(different) == len(recipes.VARIANTS)
+
+
+@pytest.mark.parametrize("name", ["adaptive_augmentation", "spectral_norm", "r1", "wider", "slower_discriminator"])
+def test_a_variant_that_needs_code_trains(name):
+    gan = recipes.build(name, 0)
+    logs = gan.fit(random_images(4), batch_size=2, verbose=0).history
+    assert np.isfinite([logs["d_loss"], logs["g_loss"]]).all()
+    assert float(gan.optimizer.learning_rate) == pytest.approx(1e-4 if name == "slower_discriminator" else 2e-4)
+    if name == "adaptive_augmentation":
+        assert 0 <= float(gan.share) <= 2 * gan.recipe.batch_size / 10_000
+
+
+def test_the_changed_networks_are_what_they_say():
+    base, wide, spectral = (recipes.VARIANTS[name].recipe.build_discriminator() for name in ("base", "wider", "spectral_norm"))
+    filters = [[layer.filters for layer in net.layers if isinstance(layer, layers.Conv2D)] for net in (base, wide)]
+    assert filters == [[32, 64, 128, 256, 256], [64, 128, 256, 256, 256]]
+    generator = recipes.VARIANTS["wider"].recipe.build_generator()
+    filters = [layer.filters for layer in generator.layers if isinstance(layer, layers.Conv2DTranspose)]
+    assert filters == [256, 256, 128, 64, 1]
+    normalised = [layer.layer.name for layer in spectral.layers if isinstance(layer, layers.SpectralNormalization)]
+    assert len(normalised) == 6 and spectral.output_shape == (None, 1)
+
+
+def test_a_trial_is_written_as_the_published_ones_are(phantom_folder, monkeypatch, tmp_path):
+    """One update a moment."""
+    study, name = begin_study(phantom_folder, "trial-run"), recipes.WINNER
+    pd.DataFrame({"variant": [name], "seconds": [0.5]}).to_csv(tmp_path / "seconds.csv", index=False)
+    smaller = {"TRIALS": tmp_path, "SECONDS": tmp_path / "seconds.csv", "BUDGET": 1, "MOMENTS": 2, "NUM_JUDGED": 32}
+    for constant, value in smaller.items():
+        monkeypatch.setattr(recipes, constant, value)
+    published = pd.read_csv(disk.ROOT / "results" / "published" / "recipes" / f"{name}-COVID19-0.csv")
+    recipes.run_trial(name, "COVID19", 0, str(phantom_folder), study.run)
+    written = pd.read_csv(recipes.trial_file(name, "COVID19", 0))
+    assert list(written) == list(published)
+    assert written["ema_decay"].tolist() == 2 * published["ema_decay"].tolist()[: len(recipes.AVERAGES)]
+    assert written["updates"].unique().tolist() == [1, 2]
+
+
+def test_the_published_search_is_summarised_as_it_is_published(monkeypatch, tmp_path):
+    trials = recipes.TRIALS
+    for file in trials.glob("*-*-[0-9].csv"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(recipes, "TRIALS", tmp_path)
+    recipes.summarise()
+    for name in ("summary.csv", "averages.csv", "by_time.csv"):
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), pd.read_csv(trials / name))
+
+
+# What is compared
+
+
+def test_what_determinism_costs_is_taken_within_a_round():
+    seconds = [("GAN epoch", turn, 1.1 * slow, slow) for turn, slow in enumerate((1, 5, 2))]
+    table = determinism.summarise(pd.DataFrame(seconds, columns=["part", "round", "deterministic", "not_deterministic"]))
+    assert table.to_dict("records") == [
+        {"part": "GAN epoch", "deterministic": 2.2, "not_deterministic": 2, "ratio": 1.1},
     ]
-    for tried, kept in networks:
-        layers = [
-            [layer for layer in network.layers if not isinstance(layer, keras.layers.Reshape)] for network in (tried, kept)
-        ]
-        assert [type(layer) for layer in layers[0]] == [type(layer) for layer in layers[1]]
-        for one, other in zip(*layers, strict=True):
-            assert one.output.shape == other.output.shape
-            assert [v.shape for v in one.variables] == [v.shape for v in other.variables]
+
+
+def test_precisions_are_compared_in_each_arm_and_arms_in_each_precision():
+    labels, groups = np.repeat(["a", "b"], 10), np.arange(20)
+    all_right, half_right = np.full((3, 20), True), np.tile(np.arange(20) % 2 == 0, (3, 1))
+    right = {(name, arm): all_right for name in ("float32", "mixed_bfloat16") for arm in precision.ARMS}
+    right["float32", "nothing"] = half_right
+    table = precision.compare(right, labels, groups).set_index(["first", "second"])["difference"]
+    assert table.to_dict() == {
+        ("float32, nothing", "mixed_bfloat16, nothing"): 0.5,
+        ("float32, gan", "mixed_bfloat16, gan"): 0,
+        ("float32, nothing", "float32, gan"): 0.5,
+        ("mixed_bfloat16, nothing", "mixed_bfloat16, gan"): 0,
+    }
+
+
+def test_a_precision_has_folders_of_its_own_that_start_after_notebook_1(phantom_folder):
+    study = begin_study(phantom_folder, "both-precisions")
+    copy = precision.copy_study(study, "float32")
+    assert (copy.run, copy.precision, copy.recipe.image_size) == ("both-precisions-float32", "float32", 128)
+    assert copy.own == study.own and len(copy.load_baseline().weights) == len(study.load_baseline().weights)
 
 
 def test_the_audits_pairs_are_counted_as_by_hand(phantom_images):
-    here = phantom_images.of(("COVID19",), "COVID19")
-    keys = np.arange(len(here.files))
+    images = phantom_images.choose(("COVID19",), "COVID19")
+    keys = np.arange(len(images.files))
     keys[[0, 1, 2]] = 0  # three of one patient: three pairs
     keys[[5, -1]] = 5  # a pair over train and test
-    true = audit.pairs(here, keys)
-    assert len(true) == 4 and len(audit.across(true, here)) == 1
-    found = audit.pairs(here, np.where(keys == 5, 5, np.arange(len(keys)))) | {("a", "b")}
-    assert audit.score(found, true) == {"pairs_found": 2, "pairs_true": 4, "in_both": 1, "precision": 0.5, "recall": 0.25}
-    assert audit.lowest_correlation(set(), here) is None
+    true = audit.list_pairs(images, keys)
+    assert len(true) == 4 and len(audit.keep_pairs_across(true, images)) == 1
+    proposed = audit.list_pairs(images, np.where(keys == 5, 5, np.arange(len(keys)))) | {("a", "b")}
+    expected = {"pairs_found": 2, "pairs_true": 4, "in_both": 1, "precision": 0.5, "recall": 0.25}
+    assert audit.score_pairs(proposed, true) == expected
+    assert audit.lowest_correlation(set(), images) is None
     first, second = sorted(true)[0]
-    by_hand = np.corrcoef(*(here.images[here.rows([file])[0]].ravel().astype(float) for file in (first, second)))[0, 1]
-    assert audit.lowest_correlation({(first, second)}, here) == pytest.approx(by_hand, abs=6e-4)
-    of_patient = pd.DataFrame({"file": here.files, "part": here.parts, "group": keys})
-    assert len(split.unseen_test_files(of_patient)) == (here.parts == "test").sum() - 1
+    by_hand = np.corrcoef(*(images.images[images.find_rows([file])[0]].ravel().astype(float) for file in (first, second)))[0, 1]
+    assert audit.lowest_correlation({(first, second)}, images) == pytest.approx(by_hand, abs=6e-4)
+
+
+def test_a_patients_name_counts_within_a_class_and_an_unknown_patient_alone():
+    table = pd.DataFrame({"file": ["a", "b", "c", "d"], "class": ["X", "X", "Y", "Y"]})
+    patients = audit.name_patients(table, pd.Series({"a": "1", "b": "1", "c": "1"}))
+    assert patients.to_dict() == {"a": "X 1", "b": "X 1", "c": "Y 1", "d": "d"}
+
+
+# The published study, read by its files' names
+
+
+def test_published_answers_are_those_of_the_files():
+    right, labels, files = published_study.read_published_answers("2-classes", "gan")
+    assert right.shape == (5, 433) and len(labels) == len(files) == 433
+    facts = disk.read_json(next((published_study.FOLDER / "units" / "2-classes").glob("gan-1000-0-*.json")))
+    assert (~right[0]).sum() == facts["metrics"]["errors"]
+    assert len(published_study.read_published_answers("2-classes", "nothing")[0]) == 10  # with the seeds of `same_arm`
+    with pytest.raises(FileNotFoundError, match="no training of the arm 'gan' with 3 images more"):
+        published_study.read_published_answers("2-classes", "gan", 3)
+
+
+def test_the_same_arm_on_published_files_gives_what_is_published():
+    rows = [{"setting": name} | same_arm.compare_halves(*answers) for name, answers in same_arm.read_published().items()]
+    published = pd.read_csv(machine.PUBLISHED / "same_arm.csv")
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), published, check_dtype=False, atol=1e-6)
+
+
+def test_the_verdict_with_patients_on_published_files_gives_what_is_published(real_data):
+    truth = real_data.parent / "chest_xray_sources.csv"
+    if not truth.exists():
+        pytest.skip("the true patients aren't known")
+    patients = pd.read_csv(truth, dtype=str).set_index("file")["patient"]
+    verdict = audit.judge_with_patients(audit.judge_published, published_study.read_published_split(), patients)
+    published = pd.read_csv(machine.PUBLISHED / "verdict_with_patients.csv")
+    pd.testing.assert_frame_equal(verdict, published, check_dtype=False, atol=1e-6)
+
+
+# As commands
+
+
+@pytest.mark.parametrize("benchmark", [steps, pipeline, determinism, precision, audit, same_arm, recipes])
+def test_a_benchmark_says_how_it_is_started(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [benchmark.__file__, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 0 and f"python -m {benchmark.__name__}" in capsys.readouterr().out
+
+
+def test_a_training_is_timed_in_a_process_of_its_own():
+    measured = pipeline.measure("classifier epoch", "float32", 128)
+    assert measured["seconds"] > 0 and measured["peak_memory_gb"] > 0.1
