@@ -1,17 +1,16 @@
-"""SIGKILL at random moments: whatever is killed and run again ends as if it hadn't been, bit for bit."""
+"""SIGKILL: whatever is killed and run again ends as if it hadn't been, bit for bit."""
 
 import hashlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 
+import pandas as pd
 import pytest
-from test_notebooks import TINY_PROFILE
 
 from xraygan import disk
 
@@ -19,34 +18,40 @@ TRAININGS = textwrap.dedent("""
     import sys
     from pathlib import Path
     import numpy as np
-    import utils
-    from xraygan import backend, classifier, dcgan, fakes, fidelity, model_files, record, settings, sources, training
-    training.SECONDS_BETWEEN_STATES = 0  # a state after every epoch: about half of the time goes into saving
+    from xraygan import backend, run, training
+    from xraygan.comparison.arms import TrainingImages
+    from xraygan.comparison.classifier import Classifier, train_classifier
+    from xraygan.data.dataset import Part, Setting
+    from xraygan.gan import dcgan, fakes, fidelity
+    from xraygan.gan.recipe import Recipe
+    training.SECONDS_BETWEEN_STATES = float(sys.argv[2])
     backend.configure()
     print("READY", flush=True)
-    images = np.random.default_rng(0).integers(0, 256, (30, 128, 128, 1), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 1), dtype=np.uint8)
     labels = np.arange(30) % 2
-    folders = utils.run_folders("killed", Path(sys.argv[1]))
-    source = sources.Source("noise", None, ("NORMAL", "COVID19"), "COVID19", True)
-    profile = settings.Profile(0, 6, 0, 6, 8, 2, 80, ("nothing",), 1)
-    record.start_record(folders, classes=source.classes)
-    model, _ = classifier.train_classifier(
-        images, labels, (images[:6], labels[:6]), source, profile, 0, 30, folders.models / "before_gan_state",
-        folders.results / "before_gan" / "history.csv", "baseline",
+    folders = run.open_folders("killed", Path(sys.argv[1]))
+    run.start_record(folders, classes=["NORMAL", "COVID19"])
+    classifier, setting = Classifier(image_size=32, epochs=12), Setting(("NORMAL", "COVID19"), "COVID19")
+    model, _ = train_classifier(
+        classifier, setting, TrainingImages(images, labels, np.ones(2), 30, 15), Part(images[:6], labels[:6], None), 0,
+        folders.models / "classifier_state", "baseline",
     )
-    model_files.save_model(model, folders, "before_gan")
+    run.save_model(model, folders, "classifier")
+    recipe = Recipe(image_size=32, epochs=16, sample_every=4)
     judge = fidelity.Judge(model, images[:12], images[12:18])
-    generator, _, _ = dcgan.train_gan(images[:12], "dcgan", 8, 2, 3, folders, judge)
-    model_files.save_model(generator, folders, "dcgan_generator")
-    fakes.write_fakes(dcgan.load_generator(folders, "dcgan"), folders.generated, "COVID19", 80, 0)
-    print("WEIGHTS", fakes.weights_hash(classifier.load_baseline(folders)), fakes.weights_hash(generator))
+    generator, epoch, _ = dcgan.train_gan(images[:12], recipe, 4, folders, judge)
+    run.save_model(generator, folders, "dcgan_generator")
+    fakes.write_fakes(dcgan.load_generator(folders, recipe), folders.generated, "COVID19", 200, 0)
+    baseline = run.load_weights(classifier.build(2), folders, "classifier", "1_before_gan.ipynb")
+    print("WEIGHTS", fakes.weights_hash(baseline), fakes.weights_hash(generator), epoch)
 """)
+EVERY_EPOCH, AT_THE_END = 0, "inf"
 
 
-def start(store):
+def start(store, seconds_between_states=EVERY_EPOCH):
     """The trainings and the drawing of fakes, in a process of their own; returns when it has imported everything."""
     environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
-    command = [sys.executable, "-c", TRAININGS, str(store)]
+    command = [sys.executable, "-c", TRAININGS, str(store), str(seconds_between_states)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     assert any(line.startswith("READY") for line in iter(process.stdout.readline, ""))
     return process
@@ -72,30 +77,51 @@ def progress_of(store):
     return f"states {states}, {len(list(store.rglob('fake_*.png')))} fakes, half-written: {drafts}"
 
 
-def kill_while_drawing(store):
-    """Start the trainings and kill them as soon as the first fake is there; returns how many there are then, not all."""
-    generated = store / "data" / "generated" / "killed"
-    for _ in range(20):  # a busy machine may see the first fake too late, when all are there
-        process = start(store)
-        while process.poll() is None and not (generated / "COVID19" / "fake_0000.png").exists():
-            time.sleep(0.0005)
-        process.kill()
-        process.communicate()
-        drawn = len(list(generated.rglob("fake_*.png")))
-        if 0 < drawn < 80:
-            return drawn
-        shutil.rmtree(generated)
-    pytest.fail("every kill came too late")
+def kill_when(process, reached):
+    """Kill a process as soon as `reached()`; False where it had ended before."""
+    deadline = time.monotonic() + 200
+    while process.poll() is None and not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("num_kills", [3, pytest.param(24, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_ends_as_undisturbed(tmp_path, num_kills):
-    process = start(tmp_path / "whole")
+def count_rows(table):
+    return len(pd.read_csv(table)) if table.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The outcome of undisturbed trainings, and the seconds they took after the imports."""
+    store = tmp_path_factory.mktemp("whole")
+    process = start(store)
     begin = time.perf_counter()
-    whole = outcome(process, tmp_path / "whole")
-    duration = time.perf_counter() - begin
-    assert len(whole) > 90
-    rng = random.Random(num_kills)
+    result = outcome(process, store)
+    assert len(result) > 200
+    return result, time.perf_counter() - begin
+
+
+def test_a_kill_of_each_kind_ends_as_undisturbed(whole, tmp_path):
+    """As a state of the classifier appears; when the GAN's tables and grids are ahead of its state; while fakes are drawn."""
+    models, results = tmp_path / "models" / "killed", tmp_path / "results" / "killed"
+    fakes = tmp_path / "data" / "generated" / "killed" / "COVID19"
+    assert kill_when(start(tmp_path), (models / "classifier_state" / "epoch_00003.npz").exists)
+    assert kill_when(start(tmp_path), (models / "gan_state" / "epoch_00002.npz").exists)
+    assert kill_when(start(tmp_path, AT_THE_END), lambda: count_rows(results / "gan" / "history.csv") >= 9)
+    states = [path.stem for path in (models / "gan_state").glob("epoch_*.npz")]
+    assert len(states) == 1 and states[0] < "epoch_00009", states
+    assert kill_when(start(tmp_path, AT_THE_END), (fakes / "fake_0000.png").exists)
+    print(progress_of(tmp_path))
+    assert outcome(start(tmp_path, AT_THE_END), tmp_path) == whole[0]
+    assert not list(tmp_path.rglob(".draft-*"))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_end_as_undisturbed(whole, tmp_path):
+    whole, duration = whole
+    num_kills, rng = 24, random.Random(24)
     kills, attempt, half_written = 0, 0, 0
     while kills < num_kills:
         attempt += 1
@@ -105,7 +131,7 @@ def test_killed_at_random_moments_ends_as_undisturbed(tmp_path, num_kills):
             try:
                 process.wait(rng.uniform(0, 0.8 * duration))
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 process.communicate()
                 kills += 1
                 half_written += bool(list(store.rglob(".draft-*")))
@@ -115,14 +141,13 @@ def test_killed_at_random_moments_ends_as_undisturbed(tmp_path, num_kills):
         assert outcome(start(store), store) == whole, f"attempt {attempt}"
         assert not list((store / "models").rglob(".draft-*"))
     print(f"{kills} kills in {attempt} trainings, {half_written} of them while a file was being written: all as undisturbed")
-    store = tmp_path / "killed-drawing"
-    drawn = kill_while_drawing(store)
-    assert outcome(start(store), store) == whole, f"killed when {drawn} fakes were written"
 
 
 @pytest.mark.slow
 def test_killed_notebooks_end_as_undisturbed_ones(tmp_path, phantom_folder):
     """`make study` killed with all its processes, five times; every table, picture and fake agrees but those that hold times."""
+    from test_notebooks import TINY_PROFILE
+
     profile = tmp_path / "tiny.yaml"
     profile.write_text(TINY_PROFILE)
 

@@ -193,9 +193,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError("crash")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
-
-
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 101])
-def test_a_run_needs_a_plain_name(name, tmp_path):
-    with pytest.raises(ValueError, match="RUN is"):
-        utils.run_folders(name, tmp_path)
