@@ -1,0 +1,299 @@
+"""A run: its folders, its record, and its saved models, which come back the same or are refused."""
+
+import base64
+import hashlib
+import io
+import json
+import marshal
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from xraygan import disk, run
+from xraygan.comparison.classifier import Classifier, predict
+from xraygan.gan import dcgan, fakes
+from xraygan.gan.recipe import Recipe
+
+CLASSIFIER, RECIPE = Classifier(image_size=32), Recipe(image_size=32)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)
+
+
+# Folders
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 101])
+def test_a_run_needs_a_plain_name(name, tmp_path):
+    with pytest.raises(ValueError, match="RUN is"):
+        run.open_folders(name, tmp_path)
+
+
+def test_a_run_is_named_by_its_source_and_profile(tmp_path):
+    assert run.choose_name("", "phantom", "quick") == "phantom-quick"
+    assert run.choose_name("", "xrays", "somewhere/mine.yaml") == "xrays-mine"
+    assert run.choose_name("trial", "phantom", "quick") == "trial"
+
+
+def test_every_run_has_four_folders_of_its_own(tmp_path):
+    folders = run.open_folders("trial", tmp_path)
+    below = folders.below("seed-1")
+    for opened, tail in ((folders, "trial"), (below, "trial/seed-1")):
+        places = [opened.models, opened.images, opened.results, opened.generated]
+        assert places == [tmp_path / kind / tail for kind in ("models", "images", "results", "data/generated")]
+        assert all(place.is_dir() for place in places)
+    assert below.run == "trial"
+
+
+# The record
+
+
+def test_a_training_in_several_goes_is_counted_whole(folders):
+    run.start_record(folders, seed=0, classes=("A", "B"))
+    with run.measured(folders, "gan"):
+        time.sleep(0.2)
+    with pytest.raises(KeyboardInterrupt), run.measured(folders, "gan"):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+    run.start_record(folders, seed=0, classes=("A", "B"))  # the same run again
+    cost = run.read_record(folders)["costs"]["gan"]
+    assert 0.4 <= cost["seconds"] < 5
+    assert cost["peak_memory_gb"] > 0.05
+    run.start_record(folders, seed=1, classes=("A", "B"))  # another run in the same folder
+    assert run.read_record(folders)["costs"] == {}
+
+
+def test_a_run_with_models_is_not_overwritten_by_another(folders):
+    """Notebook 1 again: on another computer, with more epochs, it goes on; with other classes or another precision it would mix two runs."""
+    machine = {"precision": "float32", "cores": 2}
+    run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 3}, machine=machine)
+    run.note(folders, models={"before_gan": "hash"})
+    run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 4}, machine=machine | {"cores": 64})
+    notes = run.read_record(folders)
+    assert notes["models"] == {"before_gan": "hash"} and notes["machine"]["cores"] == 64
+    with pytest.raises(ValueError, match="was made with another classes: choose another name with RUN, or delete"):
+        run.start_record(folders, classes=("A", "C"), profile={"gan_epochs": 4}, machine=machine)
+    with pytest.raises(ValueError, match="was made with another precision"):
+        run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 4}, machine={"precision": "mixed_bfloat16"})
+    assert run.read_record(folders) == notes
+
+
+def test_no_record_yet(folders):
+    with pytest.raises(FileNotFoundError, match="run the notebooks in their order"):
+        run.read_record(folders)
+
+
+def test_other_images_are_noticed(folders):
+    run.start_record(folders, data={"fingerprint": "these"})
+    run.require_same_data(run.read_record(folders), "these")
+    with pytest.raises(ValueError, match="DATA isn't what notebook 1 saw"):
+        run.require_same_data(run.read_record(folders), "others")
+
+
+def test_notes_are_added_and_merged(folders):
+    """Costs and models grow; any other entry takes the place of the one before."""
+    run.start_record(folders, seed=0)
+    run.note(folders, models={"a": "1"}, recipe={"name": "dcgan"})
+    run.note(folders, models={"b": "2"}, costs={"gan": {"seconds": 1}}, recipe={"loss": "hinge"})
+    assert run.read_record(folders) == {
+        "seed": 0,
+        "costs": {"gan": {"seconds": 1}},
+        "models": {"a": "1", "b": "2"},
+        "recipe": {"loss": "hinge"},
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
+def test_only_processors_that_the_process_may_use_are_counted():
+    """A container or a batch system gives a process some of them: as many threads as there are would fight for those."""
+    code = "import json, os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from xraygan import backend; "
+    code += "print(json.dumps(backend.configure('float32')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=disk.ROOT, capture_output=True, text=True, check=True)
+    machine = json.loads(done.stdout)
+    assert (machine["cores"], machine["threads"]) == (1, 1)
+
+
+# Saved models
+
+
+def load_baseline(folders):
+    return run.load_weights(CLASSIFIER.build(2), folders, "before_gan", "1_before_gan.ipynb")
+
+
+class Trap:
+    """Unpickled, it leaves a file: the sign that a stranger's code ran."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.sign),)
+
+
+def lambda_that_leaves(sign):
+    code = base64.b64encode(marshal.dumps(compile(f"open({str(sign)!r}, 'w')", "x", "exec"))).decode()
+    inside = {"class_name": "__lambda__", "config": {"code": code, "defaults": None, "closure": None}}
+    return {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "trap", "function": inside}}
+
+
+def function_that_leaves(sign):
+    return {"module": "builtins", "class_name": "function", "config": "open", "args": [str(sign), "w"]}
+
+
+def rewritten(whole, member, content):
+    """The bytes of a .keras file with one member replaced."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(written, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, content if name == member else old.read(name))
+    return written.getvalue()
+
+
+def weights_with(whole, change):
+    """The bytes of its weights, changed by `change(h5py.File)`."""
+    with zipfile.ZipFile(whole) as opened:
+        store = io.BytesIO(opened.read("model.weights.h5"))
+    with h5py.File(store, "r+") as file:
+        change(file)
+    return store.getvalue()
+
+
+def first_dataset(file):
+    names = []
+    file.visititems(lambda name, entry: names.append(name) if isinstance(entry, h5py.Dataset) else None)
+    return names[0]
+
+
+def linked_elsewhere(file, elsewhere):
+    name = first_dataset(file)
+    del file[name]
+    file[name] = h5py.ExternalLink(str(elsewhere), "/secret")
+
+
+def stored_elsewhere(file, elsewhere):
+    name = first_dataset(file)
+    shape, kind = file[name].shape, file[name].dtype
+    del file[name]
+    file.create_dataset(name, shape, kind, external=[(str(elsewhere), 0, h5py.h5f.UNLIMITED)])
+
+
+def named_elsewhere(file, elsewhere):
+    name = first_dataset(file)
+    del file[name]
+    file[name] = h5py.SoftLink("/nowhere")
+
+
+@pytest.fixture
+def saved(folders):
+    """The folders of a run whose baseline and generator are saved."""
+    run.start_record(folders, classes=["NORMAL", "COVID19"])
+    run.save_model(CLASSIFIER.build(2, seed=5), folders, "before_gan")
+    run.save_model(RECIPE.build_generator(), folders, "dcgan_generator")
+    return folders
+
+
+def plant(folders, content, recorded):
+    """Put a file where the baseline is; `recorded` plants its hash too, as a stranger does who hands over a whole run."""
+    path = folders.models / "before_gan.keras"
+    path.write_bytes(content)
+    if recorded:
+        run.note(folders, models={"before_gan": hashlib.sha256(content).hexdigest()})
+
+
+def hostile_files(folders, tmp_path):
+    """Files as {what: bytes}: first those that can't be read as this model's weights, some of which would run code or read elsewhere;
+    then those whose weights are good, and whose description of the layers would run code."""
+    whole, sign, elsewhere = folders.models / "before_gan.keras", tmp_path / "sign", tmp_path / "elsewhere.h5"
+    with h5py.File(elsewhere, "w") as file:
+        file["secret"] = np.ones((3, 3, 1, 32), np.float32)
+    with zipfile.ZipFile(whole) as opened:
+        config = json.loads(opened.read("config.json"))
+    other = tmp_path / "other.keras"
+    CLASSIFIER.build(3).save(other)
+    files = {
+        name: rewritten(whole, "model.weights.h5", weights_with(whole, lambda file, change=change: change(file, elsewhere)))
+        for name, change in {
+            "external link": linked_elsewhere,
+            "external data": stored_elsewhere,
+            "soft link": named_elsewhere,
+        }.items()
+    }
+    return files | {
+        "pickle": pickle.dumps(Trap(sign)),
+        "pickle for weights": rewritten(whole, "model.weights.h5", pickle.dumps(Trap(sign))),
+        "no weights": rewritten(whole, "model.weights.h5", b""),
+        "cut off": whole.read_bytes()[:-1000],
+        "empty": b"",
+        "text": b"not a model",
+        "three classes": other.read_bytes(),
+    }, {
+        name: rewritten(whole, "config.json", json.dumps(content).encode())
+        for name, content in {
+            "Lambda": config
+            | {"config": config["config"] | {"layers": [*config["config"]["layers"], lambda_that_leaves(sign)]}},
+            "function": function_that_leaves(sign),
+            "import": config
+            | {"module": "os", "class_name": "system", "registered_name": "os>system", "config": {"command": f"touch {sign}"}},
+        }.items()
+    }
+
+
+def test_saved_models_come_back_the_same(saved):
+    expected = predict(CLASSIFIER.build(2, seed=5), IMAGES)
+    np.testing.assert_array_equal(predict(load_baseline(saved), IMAGES), expected)
+    generator = dcgan.load_generator(saved, RECIPE)
+    assert fakes.weights_hash(generator) == fakes.weights_hash(RECIPE.build_generator())
+    by_keras = keras.models.load_model(saved.models / "before_gan.keras", safe_mode=True)
+    np.testing.assert_array_equal(predict(by_keras, IMAGES), expected)
+
+
+def test_every_hostile_file_is_refused_by_its_hash(saved, tmp_path):
+    refused, ignored = hostile_files(saved, tmp_path)
+    for name, content in (refused | ignored).items():
+        plant(saved, content, recorded=False)
+        with pytest.raises(
+            ValueError, match="isn't the file that the run's record knows: run notebooks/1_before_gan.ipynb again"
+        ):
+            load_baseline(saved)
+        assert not (tmp_path / "sign").exists(), name
+
+
+def test_hostile_files_of_a_stranger_run_nothing_and_read_nothing_elsewhere(saved, tmp_path):
+    """Even where the record's hash is theirs: what points elsewhere is refused, and what would run code is never read."""
+    refused, ignored = hostile_files(saved, tmp_path)
+    for name, content in refused.items():
+        plant(saved, content, recorded=True)
+        with pytest.raises(ValueError, match="doesn't hold the weights of this run's network"):
+            load_baseline(saved)
+            pytest.fail(f"{name} was read")
+        assert not (tmp_path / "sign").exists(), name
+    for name, content in ignored.items():
+        plant(saved, content, recorded=True)
+        weights = load_baseline(saved).get_weights()
+        for ours, theirs in zip(weights, CLASSIFIER.build(2, seed=5).get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert not (tmp_path / "sign").exists(), name
+
+
+def test_the_traps_are_real(tmp_path):
+    """Read as such files are read elsewhere, the pickle does leave its sign."""
+    pickle.loads(pickle.dumps(Trap(tmp_path / "sign")))
+    assert (tmp_path / "sign").exists()
+
+
+def test_a_model_that_is_not_there(folders):
+    run.start_record(folders, classes=["NORMAL", "COVID19"])
+    with pytest.raises(FileNotFoundError, match="run notebooks/1_before_gan.ipynb first"):
+        load_baseline(folders)
+    shutil.rmtree(folders.models)
+    with pytest.raises(FileNotFoundError):
+        dcgan.load_generator(folders, RECIPE)
+    assert run.open_folders(folders.run, folders.models.parent.parent) == folders
