@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan import dcgan, disk, figures, model_files, record, training
+from xraygan import disk, run, training
+from xraygan.gan import dcgan
+from xraygan.gan.recipe import Recipe
+from xraygan.report import figures
 
 RNG = np.random.default_rng(0)
 
@@ -67,9 +70,9 @@ def read_with_cache(folders):
 SAVERS = {
     "table": lambda folders: utils.write_table(pd.DataFrame(RNG.random((500, 9))), folders.results / "table.csv"),
     "picture": lambda folders: utils.save_png(noise_picture(), folders.images / "picture.png"),
-    "JSON": lambda folders: record.write_json(folders.results / "list.json", RNG.random(2000).tolist()),
+    "JSON": lambda folders: disk.write_json(folders.results / "list.json", RNG.random(2000).tolist()),
     "state": lambda folders: training.save_variables(folders.models / "epoch_00001.npz", [RNG.random(5000)], 1),
-    "model": lambda folders: model_files.save_model(dcgan.build_discriminator("dcgan"), folders, "model"),
+    "model": lambda folders: run.save_model(Recipe().build_discriminator(), folders, "model"),
     "figure": save_a_figure,
     "film": write_a_film,
     "cache": read_with_cache,
@@ -85,8 +88,8 @@ def contents(place):
 )
 def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_disk, trouble, sentence):
     place = small_disk("64m")
-    folders = utils.run_folders("run", place)
-    record.start_record(folders)
+    folders = run.open_folders("run", place)
+    run.start_record(folders)
     for save in SAVERS.values():
         save(folders)
     if trouble == "full":
@@ -102,19 +105,36 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
         assert "\n" not in str(caught.value)
         assert contents(place) == before, name
     with pytest.raises(OSError, match=sentence):
-        utils.run_folders("another", place)
-        SAVERS["table"](utils.run_folders("another", place))
+        run.open_folders("another", place)
+        SAVERS["table"](run.open_folders("another", place))
+
+
+SMALL_PROFILE = """
+image_size: 32
+max_train_images: 60
+classifier_epochs: 2
+classifier_updates: 0
+classifier_patience: 2
+gan_epochs: 1
+gan_sample_every: 1
+num_fakes: 1
+arms: [nothing, oversampling, gan]
+num_seeds: 1
+"""
 
 
 def notebook_1(store, data, *arguments, **options):
-    command = [sys.executable, "notebooks/run.py", "--data", str(data), "--only", "1_before_gan", *map(str, arguments)]
+    profile = data.parent / "small.yaml"
+    profile.write_text(SMALL_PROFILE)
+    command = [sys.executable, "notebooks/run.py", "--data", str(data), "--profile", str(profile), "--only", "1_before_gan"]
+    command += map(str, arguments)
     environment = os.environ | {"XRAYGAN_STORE": str(store)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=disk.ROOT, env=environment, **pipes, **options)
 
 
 def test_a_run_that_fills_the_disk_goes_on_when_there_is_space(small_disk, phantom_folder):
-    place = small_disk("40m")  # less than the state of one training
+    place = small_disk("5m")  # less than the state of one training
     process = notebook_1(place, phantom_folder, "--run", "big")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
@@ -149,9 +169,9 @@ def test_the_second_of_two_runs_in_one_folder_says_so_and_stops(tmp_path, phanto
 
 
 def test_a_training_is_done_by_one_process_at_a_time(folders, phantom_images):
-    images = phantom_images.images[:8]
+    images, recipe = phantom_images.images[:8], Recipe(epochs=1)
     with disk.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in"):
-        dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)
+        dcgan.train_gan(images, recipe, 0, folders)
     assert not (folders.results / "gan" / "history.csv").exists()
-    dcgan.train_gan(images, "dcgan", 1, 1, 0, folders)
+    dcgan.train_gan(images, recipe, 0, folders)
     assert (folders.results / "gan" / "history.csv").exists()
