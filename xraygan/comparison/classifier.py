@@ -88,9 +88,9 @@ class Classifier:
         return max(1, min(self.epochs, self.updates // self.count_updates(num_real)))
 
     def describe(self, num_classes):
-        """The contents of the description as a key takes them: its fields, its network as built, the order of its images."""
+        """The contents of the description as a key takes them: its fields, its network as built, its training as code."""
         network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
-        code = keys.describe([training.RepeatingShuffle.rows_of_step, make_targets, utils.to_unit])
+        code = keys.describe([train_classifier, predict, training.RepeatingShuffle.rows_of_step, training.EarlyStop])
         return keys.describe(self) | {"network": network, "code": code}
 
 

@@ -17,7 +17,10 @@ from xraygan import backend, disk, keys, run
 from xraygan.comparison import arms, gans, metrics
 from xraygan.comparison.classifier import predict, read_predictions, tabulate_predictions, train_classifier
 from xraygan.data import dataset
-from xraygan.gan import dcgan
+from xraygan.gan import dcgan, fakes, fidelity
+
+# What decides the numbers of fakes beside a recipe: the update, the order of the images, the choice of the epoch, the drawing
+GAN_CODE = (dcgan.GAN, dcgan.train_gan, dcgan.FidelityCurve, fidelity.make_judge, fidelity.Judge.distances, fakes.write_fakes)
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,11 @@ def describe_unit(study, unit):
         "precision": study.precision,
         "data": record["data"]["fingerprint"],
         "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
+        "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, tabulate_predictions]),
     }
     if arm.needs_fakes:
         judge = {name: record[name] for name in ("classes", "minority", "seed")}  # of the baseline that chooses the GAN's epoch
-        description["gan"] = study.recipe.describe() | {"update": keys.describe(dcgan.GAN), "judge": judge}
+        description["gan"] = study.recipe.describe() | {"code": keys.describe(GAN_CODE), "judge": judge}
     return description
 
 
@@ -82,8 +86,8 @@ def train_unit(study, unit, keep_as="", description=""):
     state_folder = study.folders.models / "units" / unit.setting.name / files.facts.stem
 
     parts = study.dataset.select_all(unit.setting, unit.seed)
-    fakes = gans.read_fakes(study, unit.setting, unit.seed) if arms.choose_arm(unit.arm).needs_fakes else None
-    images = arms.rebalance(unit.arm, unit.setting, parts["train"], unit.num_extra, fakes, unit.seed)
+    made = gans.read_fakes(study, unit.setting, unit.seed) if arms.choose_arm(unit.arm).needs_fakes else None
+    images = arms.rebalance(unit.arm, unit.setting, parts["train"], unit.num_extra, made, unit.seed)
 
     model, history = train_classifier(
         study.classifier, unit.setting, images, parts["validation"], unit.seed, state_folder, description or files.facts.stem
@@ -98,6 +102,7 @@ def train_unit(study, unit, keep_as="", description=""):
     updates = study.classifier.count_updates(images.num_real)
     facts = {
         "parameters": describe_unit(study, unit) | {"arm_name": unit.arm},
+        "model": study.record["models"][keep_as] if keep_as else None,
         "real_images": images.num_real,
         "real_minority": images.num_real_minority,
         "extra_images": len(images.images) - images.num_real if arms.choose_arm(unit.arm).keeps_real else unit.num_extra,
@@ -126,8 +131,18 @@ def train_and_keep(study, unit, name, description):
     """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`."""
     files = find_files(study, unit)
     with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
-        if not (files.facts.exists() and run.is_saved(study.folders, name)):
+        if not (files.facts.exists() and run.is_saved(study.folders, name) and _is_its_model(study, files, name)):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
-    history, facts = pd.read_csv(files.history), disk.read_json(files.facts)
-    return Trained(model, history, read_predictions(files.predictions), facts["metrics"])
+    return Trained(model, pd.read_csv(files.history), *read_results(files, unit.setting))
+
+
+def _is_its_model(study, files, name):
+    """Whether the model saved under a name is the unit's: with another profile the same name was another unit."""
+    return disk.read_json(files.facts).get("model") == study.record["models"][name]
+
+
+def read_results(files, setting):
+    """A finished unit's predictions and their metrics, also those that were added to `metrics.METRICS` since."""
+    predictions = read_predictions(files.predictions)
+    return predictions, metrics.compute_metrics(predictions, setting.classes, setting.minority)
