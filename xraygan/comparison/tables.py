@@ -8,6 +8,8 @@ from xraygan.comparison import metrics, units, verdict
 from xraygan.comparison.classifier import read_predictions
 from xraygan.data import split
 
+NOT_SHOWN = ("parameters", "model", "metrics")  # the last are computed anew, for those that came after the training
+
 
 def read_unit_predictions(study, unit):
     """The prediction table of a finished unit."""
@@ -18,11 +20,10 @@ def tabulate_units(study, wanted):
     """One row a finished unit: what it was trained on, how long, and every metric."""
     rows = []
     for unit in wanted:
-        file = units.find_files(study, unit).facts
-        if file.exists():
-            facts = disk.read_json(file)
-            scores = facts.pop("metrics")
-            del facts["parameters"]
+        files = units.find_files(study, unit)
+        if files.facts.exists():
+            facts = {name: fact for name, fact in disk.read_json(files.facts).items() if name not in NOT_SHOWN}
+            _, scores = units.read_results(files, unit.setting)
             name = {"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed, "num_extra": unit.num_extra}
             rows.append(name | facts | scores)
     return pd.DataFrame(rows)
