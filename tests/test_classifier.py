@@ -12,50 +12,65 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import utils
-from xraygan import backend, classifier, training
-from xraygan.settings import load_profile
+from xraygan import backend, training
+from xraygan.comparison import arms, classifier
+from xraygan.comparison.classifier import Classifier
+from xraygan.comparison.profile import load_profile
+from xraygan.data.dataset import Part, Setting
 
-TINY = dataclasses.replace(load_profile("quick"), classifier_epochs=3, classifier_patience=3)
+TWO, THREE = Setting(("NORMAL", "COVID19"), "COVID19"), Setting(("A", "B", "C"), "C")
+TINY = Classifier(batch_size=32, epochs=3, patience=3)
 
 
-def train(images, tmp_path, name="run", epochs=3, **changes):
-    """Train on every fourth image of the small phantom, validate on others."""
-    rows, validation = np.arange(0, 56, 2), np.arange(1, 56, 4)
-    profile = dataclasses.replace(TINY, classifier_epochs=epochs, **changes)
+def train(images, tmp_path, name="run", setting=TWO, weights=(1.0, 1.0), seed=1, **changes):
+    """Train on every other image of the small phantom, validate on others."""
+    rows, held_out = np.arange(0, 56, 2), np.arange(1, 56, 4)
     return classifier.train_classifier(
-        images.images[rows],
-        images.labels[rows],
-        (images.images[validation], images.labels[validation]),
-        images.source,
-        profile,
-        seed=1,
-        num_real_images=100,
+        dataclasses.replace(TINY, **changes),
+        setting,
+        arms.TrainingImages(images.images[rows], images.labels[rows], np.array(weights), 50, 14),
+        Part(images.images[held_out], images.labels[held_out], images.files[held_out]),
+        seed,
         state_folder=tmp_path / name,
-        history_file=tmp_path / f"{name}.csv",
         description=name,
     )
 
 
 def test_parameters_are_those_of_the_study():
     """4,443,585 with three colour channels (SEED of the study); two channels of 32 3×3 kernels fewer with one."""
-    assert classifier.build_classifier(2).count_params() == 4_443_585 - 2 * 32 * 3 * 3
-    assert classifier.build_classifier(3).output_shape == (None, 3)
-    names = [layer.__class__.__name__ for layer in classifier.build_classifier(2).layers]
+    assert Classifier().build(2).count_params() == 4_443_585 - 2 * 32 * 3 * 3
+    assert Classifier().build(3).output_shape == (None, 3)
+    names = [layer.__class__.__name__ for layer in Classifier().build(2).layers]
     assert names == ["InputLayer"] + ["Conv2D", "MaxPooling2D"] * 3 + ["Conv2D", "Flatten"] + ["Dense"] * 3
     assert "Lambda" not in names
 
 
+@pytest.mark.parametrize("network", classifier.NETWORKS)
+@pytest.mark.parametrize("size", [32, 256])
+def test_every_network_takes_every_size_and_ends_in_a_dense_layer(network, size):
+    model = Classifier(network, image_size=size).build(3)
+    assert model.input_shape == (None, size, size, 1) and model.output_shape == (None, 3)
+    assert isinstance(model.layers[-1], keras.layers.Dense) and model.layers[-1].compute_dtype == "float32"
+
+
+def test_an_unknown_network_is_a_sentence():
+    with pytest.raises(ValueError, match="CLASSIFIER is 'vgg'; choose one of study_cnn"):
+        Classifier("vgg").build(2)
+
+
 def test_an_epoch_depends_on_the_real_images_only():
-    assert [classifier.updates_per_epoch(number) for number in (1, 128, 129, 1381)] == [1, 1, 2, 11]
-    assert load_profile("study").epochs_of_classifier(11) == 36  # 400 updates at most
-    assert load_profile("full").epochs_of_classifier(11) == 500
+    assert [Classifier().count_updates(number) for number in (1, 128, 129, 1381)] == [1, 1, 2, 11]
+    study, full = (load_profile(name).make_classifier("study_cnn") for name in ("study", "full"))
+    assert study.count_epochs(1381) == 36  # 400 updates at most
+    assert full.count_epochs(1381) == 500
+    assert dataclasses.replace(study, updates=5).count_epochs(1381) == 1, "at least one"
 
 
 def test_targets_call_the_minority_positive():
     labels = np.array([0, 1, 1, 0])
-    assert classifier.targets(labels, ("COVID19", "NORMAL"), "COVID19").tolist() == [1, 0, 0, 1]
-    assert classifier.targets(labels, ("NORMAL", "COVID19"), "COVID19").tolist() == [0, 1, 1, 0]
-    assert classifier.targets(labels, ("A", "B", "C"), "B").tolist() == [0, 1, 1, 0]
+    assert classifier.make_targets(labels, Setting(("COVID19", "NORMAL"), "COVID19")).tolist() == [1, 0, 0, 1]
+    assert classifier.make_targets(labels, TWO).tolist() == [0, 1, 1, 0]
+    assert classifier.make_targets(labels, THREE).tolist() == [0, 1, 1, 0]
 
 
 @settings(deadline=None)
@@ -90,7 +105,7 @@ def test_a_finished_training_is_not_repeated_and_keeps_its_best_epoch(phantom_im
     best = history["val_loss"].min()
     rows = np.arange(1, 56, 4)
     outputs = classifier.predict(model, phantom_images.images[rows])[:, 0].astype(float)
-    y = classifier.targets(phantom_images.labels[rows], phantom_images.source.classes, "COVID19")
+    y = classifier.make_targets(phantom_images.labels[rows], TWO)
     loss = -np.mean(y * np.log(outputs) + (1 - y) * np.log(1 - outputs))
     assert loss == pytest.approx(best, rel=1e-3)
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained again"))
@@ -98,23 +113,45 @@ def test_a_finished_training_is_not_repeated_and_keeps_its_best_epoch(phantom_im
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
-def test_other_parameters_are_refused(phantom_images, tmp_path):
+def test_another_seed_other_weights_and_another_network_are_refused_in_the_same_folder(phantom_images, tmp_path, monkeypatch):
     train(phantom_images, tmp_path, epochs=1)
     with pytest.raises(ValueError, match="was trained with seed 1, now 2.*choose another name with RUN"):
-        training.ResumableTraining(None, tmp_path / "run", tmp_path / "run.csv", _stored(tmp_path) | {"seed": 2})
+        train(phantom_images, tmp_path, epochs=1, seed=2)
+    with pytest.raises(ValueError, match="was trained with weights"):
+        train(phantom_images, tmp_path, epochs=1, weights=(1.0, 2.0))
+    monkeypatch.setitem(classifier.NETWORKS, "flat", build_flat)
+    with pytest.raises(ValueError, match="was trained with network"):
+        train(phantom_images, tmp_path, epochs=1, network="flat")
+
+
+def build_flat(image_size, num_classes, next_seed):
+    image = keras.Input((image_size, image_size, 1))
+    return keras.Model(image, classifier.add_decision(keras.layers.Flatten()(image), num_classes, next_seed))
+
+
+def test_weights_of_classes_reach_the_loss(phantom_images, tmp_path, monkeypatch):
+    """A linear model on one epoch: the loss that Keras reports is the weighted mean of the losses of single images."""
+    monkeypatch.setitem(classifier.NETWORKS, "flat", build_flat)
+    rows, still = np.arange(0, 56, 2), {"network": "flat", "epochs": 1, "learning_rate": 1e-12, "batch_size": 28}
+    model = Classifier("flat").build(2, seed=1)
+    outputs = classifier.predict(model, phantom_images.images[rows])[:, 0].astype(float)
+    y = classifier.make_targets(phantom_images.labels[rows], TWO)
+    losses = -(y * np.log(outputs) + (1 - y) * np.log(1 - outputs))
+    for weights in ((1.0, 1.0), (0.5, 3.0)):
+        images = arms.TrainingImages(phantom_images.images[rows], phantom_images.labels[rows], np.array(weights), 28, 14)
+        held_out = Part(phantom_images.images[:4], phantom_images.labels[:4], None)
+        changed = dataclasses.replace(TINY, **still)
+        _, history = classifier.train_classifier(changed, TWO, images, held_out, 1, tmp_path / str(weights[1]), "")
+        assert history["loss"].item() == pytest.approx(np.mean(np.array(weights)[y.astype(int)] * losses), rel=2e-2)
 
 
 def test_fewer_epochs_than_done_and_a_lost_history_are_sentences(phantom_images, tmp_path):
     train(phantom_images, tmp_path, epochs=2)
     with pytest.raises(ValueError, match="was trained for 2 epochs, and 1 are asked for: choose another name with RUN"):
         train(phantom_images, tmp_path, epochs=1)
-    (tmp_path / "run.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="run.csv is gone, and run needs it to go on; delete that folder"):
+    (tmp_path / "run" / "history.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="history.csv is gone, and run needs it to go on; delete that folder"):
         train(phantom_images, tmp_path, epochs=2)
-
-
-def _stored(tmp_path):
-    return pd.read_json(tmp_path / "run" / "parameters.json", typ="series").to_dict()
 
 
 def test_patience_is_remembered_over_a_resume(tmp_path):
@@ -142,18 +179,31 @@ def test_patience_is_remembered_over_a_resume(tmp_path):
     assert len(run(50)) == 4
 
 
-def test_predictions_table(phantom_images):
-    source = phantom_images.source
-    table = classifier.predictions_table(np.array(["a", "b"]), np.array([0, 1]), np.array([[0.2], [0.7]]), source)
+def test_predictions_as_a_table(tmp_path):
+    files, labels = np.array(["a", "b"]), np.array([0, 1])
+    table = classifier.tabulate_predictions(files, labels, np.array([[0.2], [0.7]], np.float32), TWO)
     assert table.columns.tolist() == ["file", "label", "prediction", "probability"]
-    assert table["label"].tolist() == ["NORMAL", "COVID19"]
-    assert table["prediction"].tolist() == ["NORMAL", "COVID19"]
-    swapped = dataclasses.replace(source, minority="NORMAL")
-    assert classifier.predictions_table(np.array(["a"]), np.array([0]), np.array([[0.9]]), swapped)["prediction"][0] == "NORMAL"
-    three = dataclasses.replace(source, classes=("A", "B", "C"), minority="C")
-    table = classifier.predictions_table(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]]), three)
-    assert table["prediction"][0] == "B"
-    assert table["probability"][0] == table["probability_C"][0] == 0.3
+    assert table["label"].tolist() == table["prediction"].tolist() == ["NORMAL", "COVID19"]
+    swapped = dataclasses.replace(TWO, minority="NORMAL")
+    assert classifier.tabulate_predictions(files, labels, np.array([[0.9], [0.1]]), swapped)["prediction"].tolist() == [
+        "NORMAL",
+        "COVID19",
+    ]
+    three = classifier.tabulate_predictions(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]], np.float32), THREE)
+    assert three["prediction"][0] == "B"
+    assert three["probability"][0] == three["probability_C"][0] == pytest.approx(0.3)
+    three.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(classifier.read_predictions(tmp_path / "t.csv"), three, check_exact=True, check_dtype=False)
+
+
+def test_a_class_called_none_is_read_as_text(tmp_path):
+    table = classifier.tabulate_predictions(np.array(["1"]), np.array([0]), np.array([[0.2]]), Setting(("None", "ill"), "ill"))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert classifier.read_predictions(tmp_path / "t.csv").loc[0, ["file", "label", "prediction"]].tolist() == [
+        "1",
+        "None",
+        "None",
+    ]
 
 
 def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
@@ -167,7 +217,7 @@ def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
     thread = threading.Thread(target=draw)
     thread.start()
     try:
-        models = [classifier.build_classifier(2, seed) for seed in (1, 1, 1, 2)]
+        models = [Classifier().build(2, seed) for seed in (1, 1, 1, 2)]
     finally:
         stop.set()
         thread.join()

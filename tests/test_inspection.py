@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from xraygan import classifier, figures, inspection, sources
+from xraygan.comparison import inspection
+from xraygan.comparison.classifier import Classifier, predict
+from xraygan.data.dataset import Setting
+from xraygan.report import figures
 
-SOURCE = sources.Source("drawn", None, ("NORMAL", "COVID19"), "COVID19", is_phantom=True)
+SETTING = Setting(("NORMAL", "COVID19"), "COVID19")
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def images(rng):
 
 def test_heat_lies_where_the_network_looks_and_nowhere_else(images):
     """The first dense layer is made blind to all but one of 16×16 places."""
-    model = classifier.build_classifier(2)
+    model = Classifier().build(2)
     dense = model.layers[9]
     kernel = dense.kernel.numpy().reshape(16, 16, 128, 128)
     seeing = np.zeros_like(kernel)
@@ -32,21 +35,21 @@ def test_heat_lies_where_the_network_looks_and_nowhere_else(images):
 
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_heat_is_a_share_of_its_largest(images, num_classes):
-    heat = inspection.grad_cam(classifier.build_classifier(num_classes), images, label=num_classes - 1)
+    heat = inspection.grad_cam(Classifier().build(num_classes), images, label=num_classes - 1)
     assert heat.min() >= 0
     assert set(heat.max(axis=(1, 2)).round(6)) <= {0.0, 1.0}
 
 
 def test_shares_found_are_those_of_the_predictions(images):
-    model = classifier.build_classifier(2)
-    table = inspection.share_found({"before": model}, {"some": images, "one": images[:1]}, SOURCE)
-    positive = classifier.predict(model, images)[:, 0] >= 0.5
+    model = Classifier().build(2)
+    table = inspection.count_found({"before": model}, {"some": images, "one": images[:1]}, SETTING)
+    positive = predict(model, images)[:, 0] >= 0.5
     assert table.loc["before", "some"] == positive.mean()
     assert table.loc["before", "one"] == positive[0]
 
 
 def test_the_map_is_fitted_to_the_reference(images):
-    points, share = inspection.feature_map(classifier.build_classifier(2), {"all": images, "two": images[:2]}, images)
+    points, share = inspection.map_features(Classifier().build(2), {"all": images, "two": images[:2]}, images)
     assert points["all"].shape == (6, 2)
     np.testing.assert_allclose(points["all"].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(points["two"], points["all"][:2], atol=1e-5)
@@ -56,9 +59,9 @@ def test_the_map_is_fitted_to_the_reference(images):
 def test_a_far_image_is_counted_instead_of_drawn():
     rng = np.random.default_rng(0)
     near, far = rng.normal(size=(60, 2)), np.array([[0.0, 500.0]])
-    axis = figures.feature_plane({"near": near, "far": far}, 0.5, "map").axes[0]
+    axis = figures.draw_feature_plane({"near": near, "far": far}, 0.5, "map").axes[0]
     assert "1 of 61 lie too far out" in axis.get_title()
     assert [len(line.get_xdata()) for line in axis.lines] == [60, 0]
-    alone = figures.feature_plane({"near": near}, 0.5, "map").axes[0]
+    alone = figures.draw_feature_plane({"near": near}, 0.5, "map").axes[0]
     assert "too far out" not in alone.get_title()
     assert len(alone.lines[0].get_xdata()) == 60

@@ -11,7 +11,8 @@ from scipy.stats import binom
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from xraygan import findings, statistics
+from xraygan.comparison import metrics
+from xraygan.report import findings
 
 
 def binary_table(labels, probabilities):
@@ -26,8 +27,8 @@ def binary_table(labels, probabilities):
     )
 
 
-def metrics_of(labels, probabilities):
-    return statistics.compute_metrics(binary_table(labels, probabilities), ("well", "sick"), "sick")
+def score(labels, probabilities):
+    return metrics.compute_metrics(binary_table(labels, probabilities), ("well", "sick"), "sick")
 
 
 def test_two_classes_agree_with_scikit_learn(rng):
@@ -35,7 +36,7 @@ def test_two_classes_agree_with_scikit_learn(rng):
     probabilities = np.clip(0.3 * (labels == "sick") + rng.random(300) * 0.7, 0, 1).round(2)  # ties on purpose
     table = binary_table(labels, probabilities)
     truth, called = (labels == "sick").astype(int), (table["prediction"] == "sick").astype(int)
-    found = metrics_of(labels, probabilities)
+    found = score(labels, probabilities)
     assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, called))
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, called))
     assert found["sensitivity"] == pytest.approx(sk.recall_score(truth, called))
@@ -56,7 +57,7 @@ def test_three_classes_agree_with_scikit_learn(rng):
     table = pd.DataFrame({"label": names[labels], "prediction": names[outputs.argmax(1)], "probability": outputs[:, 1]})
     for index, name in enumerate(classes):
         table[f"probability_{name}"] = outputs[:, index]
-    found = statistics.compute_metrics(table, classes, "b")
+    found = metrics.compute_metrics(table, classes, "b")
     assert found["auroc"] == pytest.approx(sk.roc_auc_score(labels, outputs, multi_class="ovr", average="macro"))
     assert found["balanced_accuracy"] == pytest.approx(sk.recall_score(labels, outputs.argmax(1), average="macro"))
     assert found["sensitivity"] == pytest.approx(sk.recall_score(labels, outputs.argmax(1), labels=[1], average="macro"))
@@ -69,7 +70,7 @@ def test_calibration_error_against_scikit_learns_curve(rng):
     observed, predicted = calibration_curve(positive, probabilities, n_bins=10)
     shares = np.histogram(probabilities, bins=10, range=(0, 1))[0] / 2000
     expected = np.sum(shares * np.abs(observed - predicted))
-    assert statistics.expected_calibration_error(positive, probabilities) == pytest.approx(expected)
+    assert metrics.expected_calibration_error(positive, probabilities) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -82,22 +83,24 @@ def test_calibration_error_against_scikit_learns_curve(rng):
     ids=["no positives", "no negatives", "all one prediction"],
 )
 def test_what_cannot_be_computed_is_called_undefined(labels, probabilities, undefined):
-    found = metrics_of(labels, probabilities)
+    found = score(labels, probabilities)
     assert {name for name, value in found.items() if value is None} == undefined
     json.dumps(found, allow_nan=False)
-    table = statistics.before_after_table(found, metrics_of(["well", "sick"] * 2, [0.1, 0.9, 0.2, 0.8]))
-    shown = statistics.readable(table).to_string()
+    table = metrics.compare_before_after(found, score(["well", "sick"] * 2, [0.1, 0.9, 0.2, 0.8]))
+    shown = metrics.format_before_after(table).to_string()
     assert "undefined" in shown
     assert "nan" not in shown.lower()
 
 
 def test_table_reads_the_same_from_disk(tmp_path):
-    found = metrics_of(["well", "sick", "sick"], [0.1, 0.9, 0.2])
-    table = statistics.before_after_table(found, metrics_of(["well", "sick", "sick"], [0.1, 0.9, 0.8]))
+    found = score(["well", "sick", "sick"], [0.1, 0.9, 0.2])
+    table = metrics.compare_before_after(found, score(["well", "sick", "sick"], [0.1, 0.9, 0.8]))
     table.to_csv(tmp_path / "t.csv", index=False)
-    pd.testing.assert_frame_equal(statistics.readable(pd.read_csv(tmp_path / "t.csv")), statistics.readable(table))
-    assert statistics.readable(table).loc["errors"].tolist() == ["1", "0", "-1"]
-    assert statistics.readable(table).loc["sensitivity"].tolist() == ["0.500", "1.000", "+0.500"]
+    pd.testing.assert_frame_equal(
+        metrics.format_before_after(pd.read_csv(tmp_path / "t.csv")), metrics.format_before_after(table)
+    )
+    assert metrics.format_before_after(table).loc["errors"].tolist() == ["1", "0", "-1"]
+    assert metrics.format_before_after(table).loc["sensitivity"].tolist() == ["0.500", "1.000", "+0.500"]
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
@@ -107,7 +110,7 @@ def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(mended, broken, un
         return
     before = binary_table(labels, [0.1] * mended + [0.9] * broken + [0.9] * unchanged)
     after = binary_table(labels, [0.9] * mended + [0.1] * broken + [0.9] * unchanged)
-    found = statistics.exact_mcnemar(before, after)
+    found = metrics.exact_mcnemar(before, after)
     tail = binom.cdf(min(mended, broken), mended + broken, 0.5)
     assert (found["mended"], found["broken"]) == (mended, broken)
     assert found["p_value"] == pytest.approx(min(1, 2 * tail))
@@ -118,14 +121,14 @@ def test_the_studys_own_difference_is_no_evidence():
     labels = ["sick"] * 433
     before = binary_table(labels, [0.1] * 9 + [0.9] * 424)
     after = binary_table(labels, [0.9] * 3 + [0.1] * 6 + [0.9] * 424)
-    found = statistics.exact_mcnemar(before, after)
+    found = metrics.exact_mcnemar(before, after)
     assert found["p_value"] == pytest.approx(0.25)
-    assert "can't tell that from chance" in findings.one_run_sentence(found)
-    assert "Of 433 test images the fakes mended 3 and broke 0" in findings.one_run_sentence(found)
+    assert "can't tell that from chance" in findings.describe_one_run(found)
+    assert "Of 433 test images the fakes mended 3 and broke 0" in findings.describe_one_run(found)
 
 
 def test_other_test_images_are_refused():
     one, two = binary_table(["sick"] * 2, [0.1, 0.9]), binary_table(["sick"] * 2, [0.1, 0.9])
     two["file"] = ["x", "y"]
     with pytest.raises(ValueError, match="different test images"):
-        statistics.exact_mcnemar(one, two)
+        metrics.exact_mcnemar(one, two)

@@ -1,0 +1,562 @@
+"""The key of a unit: whatever changes a number makes another unit; a comment or a local name doesn't."""
+
+import dataclasses
+import functools
+import importlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from test_units import SCARCE, TWO, prepare
+
+import utils
+from xraygan import disk, keys, run
+from xraygan.comparison import arms, classifier, units
+from xraygan.comparison.classifier import Classifier
+from xraygan.comparison.units import Unit
+from xraygan.data.dataset import Setting
+from xraygan.gan import augmentation, dcgan, losses, networks
+from xraygan.gan.recipe import Recipe
+
+PLAIN_ARM, GAN_ARM = Unit(TWO, "nothing", 0, 24), Unit(TWO, "gan", 0, 24)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, phantom_folder):
+    return prepare(tmp_path_factory.mktemp("keys"), phantom_folder)
+
+
+def find_key(study, unit=GAN_ARM):
+    return keys.digest(units.describe_unit(study, unit))
+
+
+def change(value):
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return (*value, *value[:1]) if value else (("fakes", 1.0),)
+    return value * 2 if value else type(value)(3)
+
+
+def replace_field(description, name, registry=()):
+    """The description with another value in one field; a name of a registry becomes another one of it."""
+    value = getattr(description, name)
+    other = next(entry for entry in registry if entry != value) if isinstance(value, str) else change(value)
+    return dataclasses.replace(description, **{name: other})
+
+
+# Every field
+
+
+REGISTRIES = {
+    "generator": networks.GENERATORS,
+    "discriminator": networks.DISCRIMINATORS,
+    "loss": losses.LOSSES,
+    "augmentation": augmentation.AUGMENTATIONS,
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_field_of_a_recipe_is_in_the_key_of_arms_with_fakes_and_of_no_other(study, name):
+    changed = dataclasses.replace(study, recipe=replace_field(study.recipe, name, REGISTRIES.get(name, ())))
+    assert find_key(changed) != find_key(study)
+    assert find_key(changed, PLAIN_ARM) == find_key(study, PLAIN_ARM)
+
+
+def build_flat(image_size, num_classes, next_seed):
+    image = keras.Input((image_size, image_size, 1))
+    return keras.Model(image, classifier.add_decision(keras.layers.Flatten()(image), num_classes, next_seed))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Classifier)])
+def test_every_field_of_a_classifier_is_in_the_key(study, name, monkeypatch):
+    monkeypatch.setitem(classifier.NETWORKS, "flat", build_flat)
+    changed = dataclasses.replace(study, classifier=replace_field(study.classifier, name, classifier.NETWORKS))
+    for unit in (PLAIN_ARM, GAN_ARM):
+        assert find_key(changed, unit) != find_key(study, unit)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(arms.Arm)])
+def test_every_field_of_an_arm_but_its_words_is_in_the_key(study, name, monkeypatch):
+    unit = dataclasses.replace(GAN_ARM, arm="gan_and_classical")
+    before, others = find_key(study, unit), find_key(study)
+    changed = replace_field(arms.ARMS[unit.arm], name, ["in other words"])
+    monkeypatch.setitem(arms.ARMS, unit.arm, changed)
+    assert (find_key(study, unit) == before) == (name == "explained")
+    assert find_key(study) == others, "the key of another arm"
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Setting)])
+def test_every_field_of_a_setting_is_in_the_key(study, name):
+    changed = {"classes": ("COVID19", "NORMAL"), "minority": "NORMAL"}.get(name) or change(getattr(SCARCE, name))
+    for arm in ("nothing", "gan"):
+        unit = Unit(dataclasses.replace(SCARCE, classes=TWO.classes, minority=TWO.minority), arm, 0, 24)
+        other = dataclasses.replace(unit, setting=dataclasses.replace(unit.setting, **{name: changed}))
+        assert find_key(study, other) != find_key(study, unit)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Unit)])
+def test_every_field_of_a_unit_is_in_the_key(study, name):
+    changed = {"setting": SCARCE, "arm": "oversampling", "seed": 1, "num_extra": 25}[name]
+    other = dataclasses.replace(GAN_ARM, **{name: changed})
+    assert find_key(study, other) != find_key(study)
+
+
+def test_the_number_of_extra_images_is_in_the_key_of_arms_that_use_it():
+    unused = [name for name, arm in arms.ARMS.items() if not (arm.adds or arm.weighs)]
+    assert unused == ["nothing"]
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_the_number_of_extra_images_counts_where_there_are_any(study, arm):
+    unit = Unit(TWO, arm, 0, 24)
+    same = find_key(study, dataclasses.replace(unit, num_extra=25)) == find_key(study, unit)
+    assert same == (arm == "nothing")
+
+
+# What is beside the descriptions
+
+
+def test_precision_images_and_split_are_in_the_key(tmp_path, phantom_folder):
+    study = prepare(tmp_path, phantom_folder)
+    found = [find_key(study, PLAIN_ARM), find_key(dataclasses.replace(study, precision="mixed_bfloat16"), PLAIN_ARM)]
+    run.note(study.folders, data=study.record["data"] | {"fingerprint": "of other pixels"})
+    found.append(find_key(study, PLAIN_ARM))
+    split_file = study.folders.results / "split.csv"
+    split_file.write_text(split_file.read_text().replace(",validation,", ",train,", 1))
+    found.append(find_key(study, PLAIN_ARM))
+    assert len(set(found)) == 4
+
+
+def test_the_baseline_that_judges_the_fakes_is_in_the_key_of_arms_with_fakes(tmp_path, phantom_folder):
+    study = prepare(tmp_path, phantom_folder)
+    before = {unit.arm: find_key(study, unit) for unit in (PLAIN_ARM, GAN_ARM)}
+    run.note(study.folders, seed=5)
+    assert find_key(study) != before["gan"] and find_key(study, PLAIN_ARM) == before["nothing"]
+
+
+# Networks are known as they are built
+
+
+def one_filter_more(layer):
+    """`layer` with one filter more wherever it makes several."""
+    return lambda filters, *arguments, **named: layer(filters + (filters > 1), *arguments, **named)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "module"),
+    [
+        (classifier.NETWORKS, "study_cnn", classifier),
+        (networks.GENERATORS, "upsampling", networks),
+        (networks.DISCRIMINATORS, "strided", networks),
+    ],
+    ids=["classifier", "generator", "discriminator"],
+)
+def test_one_filter_more_is_another_unit_and_other_words_are_not(study, monkeypatch, registry, name, module):
+    before, build = find_key(study), registry[name]
+
+    def in_other_words(*arguments):
+        """Another docstring."""
+        network = build(*arguments)  # another name
+        return network
+
+    def wider(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(module.layers, "Conv2D", one_filter_more(module.layers.Conv2D))
+            return build(*arguments)
+
+    monkeypatch.setitem(registry, name, in_other_words)
+    assert find_key(study) == before
+    monkeypatch.setitem(registry, name, wider)
+    assert find_key(study) != before
+
+
+def make_doubling():
+    class Scale(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    return Scale()
+
+
+def make_tripling():
+    class Scale(keras.layers.Layer):
+        def call(self, x):
+            return 3 * x
+
+    return Scale()
+
+
+def double(x):
+    return 2 * x
+
+
+def triple(x):
+    return 3 * x
+
+
+triple.__name__ = triple.__qualname__ = "double"
+
+
+def build_with(*layers):
+    def build(next_seed):
+        x = image = keras.Input((8, 8, 1))
+        for layer in layers:
+            x = layer(next_seed)(x)
+        return keras.Model(image, x)
+
+    return build
+
+
+def dense(next_seed, **arguments):
+    return keras.layers.Dense(4, kernel_initializer=keras.initializers.GlorotUniform(next_seed()), **arguments)
+
+
+def conv_block(next_seed, filters=3):
+    return keras.Sequential([keras.layers.Conv2D(filters, 3), keras.layers.ReLU()])
+
+
+VARIANTS = {
+    "another size": (dense, lambda next_seed: keras.layers.Dense(5)),
+    "another activation": tuple(functools.partial(dense, activation=name) for name in ("relu", "tanh")),
+    "another activation of one's own": tuple(functools.partial(dense, activation=function) for function in (double, triple)),
+    "another function in a Lambda": tuple(
+        functools.partial(lambda f, next_seed: keras.layers.Lambda(f, output_shape=(8, 8, 1)), f) for f in (double, triple)
+    ),
+    "another code of one's own layer": (lambda next_seed: make_doubling(), lambda next_seed: make_tripling()),
+    "another precision of a layer": (dense, functools.partial(dense, dtype="float32")),
+    "a block inside": (conv_block, functools.partial(conv_block, filters=2)),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_network_computes_is_in_its_key(variant):
+    one, other = (keys.describe_network(build_with(layer)) for layer in VARIANTS[variant])
+    again = keys.describe_network(build_with(VARIANTS[variant][0]))
+    assert one == again != other
+
+
+def test_which_layer_takes_which_seed_is_in_the_key():
+    def in_order(next_seed):
+        first, second = dense(next_seed), dense(next_seed)
+        image = keras.Input((4,))
+        return keras.Model(image, second(first(image)))
+
+    def the_other_way(next_seed):
+        second, first = dense(next_seed), dense(next_seed)
+        image = keras.Input((4,))
+        return keras.Model(image, second(first(image)))
+
+    assert keys.describe_network(in_order) != keys.describe_network(the_other_way)
+
+
+def test_weights_that_come_from_elsewhere_are_in_the_key():
+    """As those of a pretrained network: the configuration says nothing of them. Weights that are drawn aren't in it."""
+
+    def build(value, next_seed):
+        model = build_with(dense, lambda next_seed: keras.layers.Dense(1))(next_seed)  # the last without any seed
+        if value:
+            model.layers[1].set_weights([np.full((1, 4), value), np.zeros(4)])
+        return model
+
+    drawn, drawn_again, trained, trained_otherwise = (
+        keys.describe_network(functools.partial(build, value)) for value in (0, 0, 0.5, 0.25)
+    )
+    assert drawn == drawn_again
+    assert len({drawn, trained, trained_otherwise}) == 3
+
+
+def test_the_key_does_not_depend_on_what_this_process_computes_in(study):
+    policy, found = keras.config.dtype_policy(), []
+    for name in ("float32", "mixed_bfloat16"):
+        keys.describe_network.cache_clear()
+        keras.config.set_dtype_policy(name)
+        try:
+            found.append(find_key(study))
+            assert keras.config.dtype_policy().name == name
+        finally:
+            keras.config.set_dtype_policy(policy)
+    assert found[0] == found[1]
+
+
+# Losses, augmentations, kinds of extra images and the update are known by their code
+
+
+@pytest.mark.parametrize(
+    ("registry", "changed", "reworded"),
+    [
+        (
+            losses.LOSSES,
+            dataclasses.replace(
+                losses.LOSSES["logistic"], generator=lambda fake_logits: keras.ops.mean(keras.ops.softplus(fake_logits))
+            ),
+            dataclasses.replace(losses.LOSSES["logistic"], at_chance=None),
+        ),
+        (augmentation.AUGMENTATIONS, lambda images, seed, recipe: augmentation.translate(images, seed, 3), None),
+        (arms.ADDITIONS, lambda name, real, count, fakes, seed: fakes[-count:], None),
+    ],
+    ids=["loss", "augmentation", "addition"],
+)
+def test_another_function_under_the_same_name_is_another_unit(study, monkeypatch, registry, changed, reworded):
+    name = {"loss": study.recipe.loss, "augmentation": study.recipe.augmentation}.get(
+        next(kind for kind, known in {**REGISTRIES, "additions": arms.ADDITIONS}.items() if known is registry), "fakes"
+    )
+    before, plain = find_key(study), find_key(study, PLAIN_ARM)
+    if reworded:
+        monkeypatch.setitem(registry, name, reworded)
+        assert find_key(study) == before
+    monkeypatch.setitem(registry, name, changed)
+    assert find_key(study) != before
+    assert find_key(study, PLAIN_ARM) == plain
+
+
+def test_the_update_the_training_and_the_choice_of_images_are_in_the_key(study, monkeypatch):
+    """Each is replaced by a function of the same name; the keys follow."""
+    before = find_key(study)
+    code = {"update": units.GAN_CODE, "training": classifier.train_classifier, "images": arms.rebalance}
+    assert dcgan.GAN in code["update"]
+    described = {name: keys.describe(entry) for name, entry in code.items()}
+    written = str(units.describe_unit(study, GAN_ARM))
+    assert all(digest in written for entry in described.values() for digest in ([entry] if isinstance(entry, str) else entry))
+    monkeypatch.setattr(units, "GAN_CODE", units.GAN_CODE[1:])
+    assert find_key(study) != before
+
+
+# Code as text
+
+CODE = """
+import functools
+import keras
+from keras import ops
+from keras.ops import relu as act
+from helpers_of_{name} import OFFSET, TABLE, soften
+
+SCALE = 2.0
+EDGES = [0.5, 1.5]
+
+
+class Base:
+    def power(self):
+        return 2
+
+
+class Loss(Base):
+    def first(self, x):
+        return self.second(x) + self.power()
+
+    def second(self, x):
+        return x
+
+
+def helper(x):
+    return x * SCALE
+
+
+def scaled(factor):
+    def wrap(function):
+        @functools.wraps(function)
+        def inner(*arguments):
+            return factor * function(*arguments)
+
+        return inner
+
+    return wrap
+
+
+def make(weight):
+    def inner(x):
+        return weight * x
+
+    return inner
+
+
+@scaled(1)
+def loss(real, fake, weight=1.5):
+    \"\"\"What it is.\"\"\"
+    from keras import layers
+    # a comment
+    total = ops.mean(act(helper(real)))
+    spread = [OFFSET + entry for entry in EDGES]
+
+    def inner(x):
+        return x - total
+
+    try:
+        total = inner(soften(fake)) * weight
+    except ValueError as error:
+        print("a message")
+        raise ValueError("went wrong") from error
+    return total + sum(spread) + TABLE["low"] + layers.Rescaling(1)(fake)
+
+
+MADE = make(1.0)
+PARTIAL = functools.partial(helper, 1)
+SHORT = (lambda x: x + 1, lambda x: x + 2)
+LAYER = keras.layers.Resizing(8, 8)
+
+
+def use_made(x):
+    return MADE(x) + PARTIAL() + SHORT[0](x) + Loss().first(x) + LAYER(x)
+"""
+HELPERS = """
+OFFSET = 1
+TABLE = {"low": 1, "high": 2}
+
+
+def soften(x):
+    return deeper(x)
+
+
+def deeper(x):
+    return x + 1
+"""
+# Every edit of CODE or HELPERS that changes what is computed, and where it is seen
+EDITS = {
+    "the code itself": ("total + sum", "total - sum"),
+    "a default": ("weight=1.5", "weight=2.5"),
+    "a constant": ("SCALE = 2.0", "SCALE = 3.0"),
+    "a constant that is a list": ("[0.5, 1.5]", "[0.5, 1.0]"),
+    "a helper": ("x * SCALE", "x / SCALE"),
+    "an imported constant": ("OFFSET = 1", "OFFSET = 2"),
+    "an imported dict": ('"low": 1', '"low": 3'),
+    "a helper of an imported helper": ("x + 1\n", "x + 2\n"),
+    "what a library's name stands for": ("relu as act", "softplus as act"),
+    "an import inside": ("from keras import layers", "from keras import activations as layers"),
+    "the order of operations": ("inner(soften(fake)) * weight", "soften(inner(fake)) * weight"),
+    "a nested function": ("x - total", "total - x"),
+    "what is caught": ("except ValueError", "except KeyError"),
+    "a decorator": ("@scaled(1)", "@scaled(2)"),
+}
+EDITS_OF_USES = {
+    "what a closure holds": ("make(1.0)", "make(2.0)"),
+    "what a partial holds": ("partial(helper, 1)", "partial(helper, 2)"),
+    "which of two lambdas": ("(lambda x: x + 1, lambda x: x + 2)", "(lambda x: x + 2, lambda x: x + 1)"),
+    "what an object of a library was made with": ("Resizing(8, 8)", "Resizing(8, 9)"),
+    "a class": ("self.second(x) +", "self.second(x) -"),
+    "names of methods exchanged": ("first", "second"),
+    "a base class": ("return 2\n", "return 3\n"),
+}
+REWORDED = {
+    "a comment": ("# a comment", "# another\n    # comment"),
+    "a docstring": ("What it is.", "Something\n    else."),
+    "no docstring": ('    """What it is."""\n', ""),
+    "a local variable": ("total", "result"),
+    "arguments": ("fake", "made"),
+    "a caught error's name": ("as error:", "as problem:"),
+    "a message": ("went wrong", "is wrong"),
+    "a printed line": ('        print("a message")\n', ""),
+    "line breaks": ("sum(spread) + TABLE", "(\n        sum(spread)\n    ) + TABLE"),
+    "annotations": ("(real, fake, weight=1.5):", "(real: object, fake, weight: float = 1.5) -> float:"),
+}
+
+
+@pytest.fixture
+def write_module(tmp_path, monkeypatch):
+    """A function that writes CODE, edited, as a module of another name each time, imports it, and gives it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written = []
+
+    def write(edit=None, names=()):
+        name = f"code_{tmp_path.name}_{len(written)}"
+        code, helpers = CODE, HELPERS
+        if edit:
+            assert edit[0] in code + helpers
+            code, helpers = code.replace(*edit), helpers.replace(*edit)
+        for old, new in names:
+            code = re.sub(rf"\b{old}\b", new, code)
+        (tmp_path / f"{name}.py").write_text(code.replace("{name}", name))
+        (tmp_path / f"helpers_of_{name}.py").write_text(helpers)
+        written.append(name)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+        sys.modules.pop(f"helpers_of_{name}", None)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_that_changes_what_a_function_computes_changes_its_key(edit, write_module):
+    assert keys.describe(write_module(EDITS[edit]).loss) != keys.describe(write_module().loss)
+
+
+@pytest.mark.parametrize("edit", EDITS_OF_USES)
+def test_an_edit_of_what_a_function_uses_changes_its_key(edit, write_module):
+    before, after = write_module(), write_module(EDITS_OF_USES[edit])
+    if edit == "names of methods exchanged":
+        after = write_module(names=[("first", "third"), ("second", "first"), ("third", "second")])
+    assert keys.describe(after.use_made) != keys.describe(before.use_made)
+    assert keys.describe(after.loss) == keys.describe(before.loss)
+
+
+@pytest.mark.parametrize("edit", REWORDED)
+def test_other_words_do_not_change_a_functions_key(edit, write_module):
+    assert keys.describe(write_module(REWORDED[edit]).loss) == keys.describe(write_module().loss)
+
+
+def test_other_names_in_nested_functions_and_of_aliases_do_not_change_the_key(write_module):
+    before = write_module()
+    for names in ([("inner", "nested")], [("act", "activation")], [("x", "value")], [("entry", "edge")], [("loss", "renamed")]):
+        after = write_module(names=names)
+        assert keys.describe(getattr(after, "renamed", None) or after.loss) == keys.describe(before.loss), names
+
+
+def test_partials_lambdas_methods_and_objects_are_described_too(write_module):
+    before, after = write_module(), write_module(("x + 2)", "x + 3)"))
+    assert keys.describe(before.SHORT[0]) == keys.describe(after.SHORT[0])
+    assert keys.describe(before.SHORT[1]) != keys.describe(after.SHORT[1])
+    penalties = [functools.partial(losses.penalise_gradient, weight=weight) for weight in (1.0, 10.0)]
+    assert keys.describe(penalties[0]) != keys.describe(penalties[1])
+    assert keys.describe(keras.losses.Huber(1.0)) != keys.describe(keras.losses.Huber(2.0))
+    assert keys.describe(keras.ops.relu) != keys.describe(keras.ops.softplus)
+    assert keys.describe(np.float32(0.5)) == 0.5 and keys.describe(np.arange(2)) == [0, 1]
+
+
+def test_recursion_ends():
+    def countdown(number):
+        return countdown(number - 1) if number else 0
+
+    assert keys.describe(countdown) == keys.describe(countdown)
+
+
+def test_code_that_cannot_be_read_is_a_sentence():
+    space = {"__name__": "__main__"}
+    exec("def unseen(x):\n    return x", space)
+    with pytest.raises(ValueError, match="the code of unseen can't be read: define it in a file"):
+        keys.describe(space["unseen"])
+
+
+# The same in every process
+
+
+KEY = textwrap.dedent("""
+    import sys
+    sys.path.insert(0, {tests!r})
+    import keras
+    keras.layers.Dense(1)  # the next layer of its kind is called dense_1
+    import test_units as t
+    study = t.make_study({store!r}, {data!r})
+    for arm in t.arms.ARMS:
+        print("KEY", t.units.find_files(study, t.Unit(t.TWO, arm, 0, 24)).facts.name)
+""")
+
+
+def test_the_key_is_the_same_in_another_process_with_another_hash_seed(study):
+    code = KEY.format(tests=str(disk.ROOT / "tests"), store=study.store, data=study.data)
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "PYTHONHASHSEED": "4711"}
+    output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout
+    there = [line.removeprefix("KEY ") for line in output.splitlines() if line.startswith("KEY ")]
+    assert there == [units.find_files(study, Unit(TWO, arm, 0, 24)).facts.name for arm in arms.ARMS]
+
+
+def test_no_key_holds_what_differs_between_machines(study):
+    """No address of an object, no folder: the same code in another place has the same key."""
+    written = str(units.describe_unit(study, GAN_ARM)) + keys.describe_code(dcgan.GAN) + keys.describe_code(utils.to_unit)
+    assert " at 0x" not in written and str(disk.ROOT) not in written and study.store not in written

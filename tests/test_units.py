@@ -1,0 +1,345 @@
+"""The comparison as it runs: every unit trained once, arms alike in all but the extra images, the same on any worker."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xraygan import disk, run
+from xraygan.comparison import arms, gans, plan, tables, units, workers
+from xraygan.comparison.plan import list_units
+from xraygan.comparison.profile import Profile, load_profile
+from xraygan.comparison.study import Study
+from xraygan.comparison.units import Unit
+from xraygan.data import audit, sources, split
+from xraygan.data.dataset import Setting
+
+TINY = Profile(
+    max_train_images=0,
+    classifier_epochs=2,
+    classifier_updates=0,
+    classifier_patience=2,
+    gan_epochs=1,
+    gan_sample_every=1,
+    num_fakes=24,
+    arms=tuple(arms.ARMS),
+    num_seeds=2,
+    image_size=64,
+)
+TWO = Setting(("NORMAL", "COVID19"), "COVID19")
+THREE = Setting(("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
+SCARCE = Setting(("NORMAL", "PNEUMONIA"), "PNEUMONIA", num_real=12)
+
+
+def make_study(store, data, profile=TINY):
+    """A study as notebooks 1 and 2 leave it, without what they write."""
+    classifier = replace(profile.make_classifier("study_cnn"), batch_size=32)
+    return Study(str(data), str(store), "study", profile, classifier, profile.make_recipe("dcgan"), "float32")
+
+
+def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
+    """What notebooks 1 and 2 leave, of untrained networks: a record, a split over three classes, a baseline, a generator."""
+    study = make_study(store, data, profile)
+    classes = ",".join(["NORMAL", "COVID19", *also])
+    images = sources.read_images(sources.find_source(str(data), classes, "COVID19"), profile.image_size, show_progress=False)
+    table = split.make_split(images, audit.find_groups(images))
+    split.write_split(table, study.folders)
+    run.start_record(
+        study.folders,
+        classes=["NORMAL", "COVID19"],
+        also=list(also),
+        minority="COVID19",
+        is_phantom=True,
+        seed=0,
+        profile={"name": "tiny"} | vars(profile),
+        classifier=vars(study.classifier),
+        recipe=vars(study.recipe),
+        machine={"threads": 1, "precision": "float32"},
+        data={"fingerprint": images.fingerprint, "counts": split.count_images(table, images.source.classes).to_dict()},
+    )
+    run.save_model(study.classifier.build(2), study.folders, "before_gan")
+    run.save_model(study.recipe.build_generator(), study.folders, "dcgan_generator")
+    return study
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory, phantom_folder):
+    """A study of the size "study" in which nothing is trained, for plans; its image size is the tiny one."""
+    return prepare(tmp_path_factory.mktemp("untrained"), phantom_folder, replace(load_profile("study"), image_size=64))
+
+
+def test_a_run_plans_its_baseline_its_gan_and_every_arm_by_seed(untrained):
+    assert plan.plan_baseline(untrained) == Unit(TWO, "nothing", 0, untrained.profile.num_fakes)
+    assert plan.plan_after(untrained) == Unit(TWO, "gan", 0, untrained.profile.num_fakes)
+    planned = plan.plan_comparison(untrained)
+    profile = untrained.profile
+    assert len(planned) == len(set(planned)) == 2 * len(profile.arms) * profile.num_seeds
+    assert {plan.plan_baseline(untrained), plan.plan_after(untrained)} <= set(planned), (
+        "the baseline is a unit of the comparison"
+    )
+    assert [unit.arm for unit in plan.plan_fakes_instead(untrained)] == ["gan_without_real"]
+    assert plan.plan_leaks(untrained) == []
+
+
+def test_sweeps_vary_one_number_and_share_what_the_comparison_trains(untrained, tmp_path, phantom_folder):
+    of_fakes, of_real = (plan.plan_sweep(untrained, name) for name in plan.SWEEPS)
+    assert {unit.setting for unit in of_fakes} == {THREE} and {unit.seed for unit in of_fakes} == {0, 1, 2}
+    assert {unit.num_extra for unit in of_fakes if unit.arm == "gan"} == {100, 250, 500, 1000, 2000}
+    trained_already = set(plan.plan_comparison(untrained))
+    assert len(trained_already & set(of_fakes)) == 6  # 1000 fakes and none at all, three seeds each
+    assert {(unit.setting.classes, unit.setting.minority, unit.setting.num_real) for unit in of_real} == {
+        (("NORMAL", "PNEUMONIA"), "PNEUMONIA", count) for count in plan.REAL_COUNTS
+    }
+    assert len(of_real) == len(set(of_real)) == 2 * 4 * 3
+    alone = prepare(tmp_path, phantom_folder, also=())
+    assert {unit.setting.minority for unit in plan.plan_sweep(alone, "number of real images")} == {"COVID19"}
+    assert {unit.setting for unit in plan.plan_sweep(alone, "number of fakes")} == {TWO}
+
+
+def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():
+    wanted = list_units(TWO, ["nothing", "gan"], [1, 2], 24) + list_units(THREE, ["gan_and_classical"], [1], 40)
+    wanted += list_units(SCARCE, ["gan"], [1], 24)
+    first, then = workers.order_jobs(wanted)
+    needed = [(unit.setting.minority, unit.seed, unit.num_extra) for function, unit in first if function is gans.ensure_fakes]
+    assert needed == [("COVID19", 1, 40), ("COVID19", 2, 24), ("PNEUMONIA", 1, 24)]
+    assert [unit.arm for function, unit in first if function is units.train_unit] == ["nothing", "nothing"]
+    assert [unit.arm for _, unit in then] == ["gan", "gan", "gan_and_classical", "gan"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, phantom_folder):
+    """A study of all arms in three classes with one seed, and in the thinned setting of two arms with two seeds, of the GAN with one."""
+    study = prepare(tmp_path_factory.mktemp("whole"), phantom_folder)
+    wanted = list_units(THREE, arms.ARMS, [1], 24) + list_units(SCARCE, ["nothing", "oversampling"], [0, 1], 24)
+    wanted += list_units(SCARCE, ["gan"], [0], 24)
+    return study, wanted, workers.train_units(study, wanted)
+
+
+def test_arms_match_in_all_but_the_extra_images(whole):
+    study, wanted, table = whole
+    three = table[table["setting"] == "3-classes"].set_index("arm")
+    assert set(three.index) == set(arms.ARMS)
+    for column in ("real_images", "updates_per_epoch", "updates", "test_images", "seed", "threads"):
+        assert three[column].nunique() == 1, column
+    adds = [bool(arm.adds) for arm in arms.ARMS.values()]
+    assert three.loc[list(arms.ARMS), "extra_images"].tolist() == [24 if any_added else 0 for any_added in adds]
+    tested = [tables.read_unit_predictions(study, unit)[["file", "label"]] for unit in wanted if unit.setting == THREE]
+    assert all(other.equals(tested[0]) for other in tested)
+    assert (three["best_update"] <= three["updates"]).all()
+
+
+def test_arms_of_one_seed_end_apart(whole):
+    study, wanted, _ = whole
+    predicted = {unit.arm: tables.read_unit_predictions(study, unit) for unit in wanted if unit.setting == THREE}
+    hashes = {arm: table["probability"].round(6).to_numpy().tobytes() for arm, table in predicted.items()}
+    assert len(set(hashes.values())) == len(arms.ARMS)
+
+
+def test_a_unit_says_what_it_was_and_leaves_no_state(whole):
+    study, wanted, _ = whole
+    for unit in wanted:
+        files = units.find_files(study, unit)
+        facts = disk.read_json(files.facts)
+        assert {name: facts["parameters"][name] for name in ("seed", "num_extra")} == {
+            "seed": unit.seed,
+            "num_extra": 24 if arms.ARMS[unit.arm].adds or arms.ARMS[unit.arm].weighs else 0,
+        }
+        assert facts["parameters"]["arm_name"] == unit.arm and facts["threads"] == 1
+        assert len(pd.read_csv(files.history)) == facts["updates"] / facts["updates_per_epoch"] == 2
+    assert not list((study.folders.models / "units").rglob("*.npz"))
+
+
+def test_a_thinned_setting_is_thinned_and_its_gan_sees_just_those(whole):
+    study, _, _ = whole
+    everything = study.dataset.select_all(replace(SCARCE, num_real=0), 0)
+    parts = study.dataset.select_all(SCARCE, 0)
+    label = SCARCE.minority_label
+    counts = {name: np.bincount(part.labels) for name, part in parts.items()}
+    all_counts = {name: np.bincount(part.labels) for name, part in everything.items()}
+    assert counts["train"][label] == 12
+    share = 12 / all_counts["train"][label]
+    assert counts["validation"][label] == round(share * all_counts["validation"][label])
+    assert counts["test"].tolist() == all_counts["test"].tolist()
+    assert counts["train"][1 - label] == all_counts["train"][1 - label]
+    other_seed = study.dataset.select(SCARCE, "train", 1)
+    assert set(parts["train"].files) != set(other_seed.files)
+    history = gans.open_gan_folders(study, SCARCE, 0).results / "gan" / "history.csv"
+    assert len(pd.read_csv(history)) == 1
+
+
+def test_leaks_are_used_where_a_setting_says_so(whole):
+    study, _, _ = whole
+    table = split.read_split(study.folders)
+    leaked = table.index[table["part"] == "train"][:2]
+    twin = table.index[table["part"] == "test"][0]
+    table.loc[leaked, ["part", "group"]] = [split.LEAK, table.loc[twin, "group"]]
+    other = prepare(disk.Path(study.store) / "leaky", study.data)
+    split.write_split(table, other.folders)
+    clean, leaky = (other.dataset.select_all(replace(THREE, with_leaks=value), 1) for value in (False, True))
+    assert set(leaky["train"].files) - set(clean["train"].files) == set(table.loc[leaked, "file"])
+    assert all((leaky[part].files == clean[part].files).all() for part in ("validation", "test"))
+    unseen = set(split.list_unseen_test_files(table))
+    assert set(table.loc[table["part"] == "test", "file"]) - unseen == {table.loc[twin, "file"]}
+    counts = split.count_images(table, THREE.classes).to_dict()
+    run.note(other.folders, data=other.record["data"] | {"counts": counts})
+    planned = plan.plan_leaks(other)
+    assert {(unit.setting, unit.arm) for unit in planned} == {(replace(TWO, with_leaks=True), "nothing")}
+    assert {unit.seed for unit in planned} == {0, 1}
+
+
+def test_the_effect_of_leaks_is_the_mean_over_seeds(whole):
+    study, wanted, table = whole
+    nothing = [unit for unit in wanted if unit.arm == "nothing" and unit.setting == SCARCE]
+    effect = tables.compare_leaks(study, nothing)
+    scores = table[(table["arm"] == "nothing") & (table["setting"] == SCARCE.name)]["balanced_accuracy"]
+    assert effect["test_images"].tolist() == ["all", "without a twin"]
+    assert effect["balanced_accuracy"].iloc[0] == pytest.approx(scores.mean())
+
+
+def test_a_setting_is_left_out_where_too_few_of_its_images_are_judged(whole):
+    study, wanted, _ = whole
+    table = tables.read_unit_predictions(study, next(unit for unit in wanted if unit.setting == THREE))
+    minority = table.loc[table["label"] == "COVID19", "file"]
+    compared = tables.compare_arms(study, wanted)
+    assert set(compared["setting"]) == {THREE.name, SCARCE.name}
+    scarce = compared[compared["setting"] == SCARCE.name]
+    assert scarce[["first", "second"]].to_numpy().tolist() == [["nothing", "oversampling"]], "the GAN lacks a seed"
+    assert tables.compare_arms(study, list_units(THREE, ["nothing"], [7], 24)).empty, "no arm has all its seeds"
+    few = set(table["file"]) - set(minority[1:])
+    assert set(tables.compare_arms(study, wanted, few)["setting"]) == {SCARCE.name}
+
+
+def test_fakes_that_were_not_taken_over_are_drawn_again(whole):
+    study, _, _ = whole
+    unit = Unit(SCARCE, "gan", 0, 24)
+    before = workers.read_or_draw_fakes(study, unit)
+    shutil.rmtree(gans.open_gan_folders(study, SCARCE, 0).generated)
+    assert np.array_equal(workers.read_or_draw_fakes(study, unit), before)
+
+
+def fingerprint(study, wanted):
+    return {unit: hashlib.sha256(units.find_files(study, unit).predictions.read_bytes()).hexdigest() for unit in wanted}
+
+
+def test_finished_units_are_not_redone_and_a_changed_parameter_makes_new_ones(whole):
+    study, wanted, _ = whole
+    files = [units.find_files(study, unit).facts for unit in wanted]
+    times = [file.stat().st_mtime_ns for file in files]
+    workers.train_units(study, wanted)
+    assert times == [file.stat().st_mtime_ns for file in files]
+    longer = replace(study, classifier=replace(study.classifier, epochs=3))
+    assert not any(units.is_finished(longer, unit) for unit in wanted)
+    other_recipe = replace(study, recipe=TINY.make_recipe("hinge"))
+    with_fakes = {name for name, arm in arms.ARMS.items() if arm.needs_fakes}
+    assert {unit.arm for unit in wanted if not units.is_finished(other_recipe, unit)} == with_fakes
+    more = replace(wanted[0], num_extra=25)
+    assert wanted[0].arm == "nothing" and units.find_files(study, more).predictions.stem.split("-")[-1] in files[0].stem
+
+
+def test_a_kept_unit_is_trained_once_and_gives_its_model_again(whole, tmp_path, monkeypatch):
+    """Notebook 1's baseline is a unit like any other, whose model is kept; one whose model is gone is trained again."""
+    study = prepare(tmp_path, whole[0].data)
+    unit = plan.plan_baseline(study)
+    first = units.train_and_keep(study, unit, "before_gan", "the baseline")
+    assert first.metrics == disk.read_json(units.find_files(study, unit).facts)["metrics"]
+    assert run.is_saved(study.folders, "before_gan") and study.record["costs"]["before_gan"]["seconds"] > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "train_classifier", lambda *_: pytest.fail("trained again"))
+        again = units.train_and_keep(study, unit, "before_gan", "the baseline")
+    assert again.metrics == first.metrics
+    pd.testing.assert_frame_equal(again.predictions, first.predictions)
+    for one, other, third in zip(
+        first.model.get_weights(), again.model.get_weights(), study.load_baseline().get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, third)
+    (study.folders.models / "before_gan.keras").unlink()
+    third = units.train_and_keep(study, unit, "before_gan", "the baseline")
+    pd.testing.assert_frame_equal(third.predictions, first.predictions)
+
+
+def test_a_model_saved_under_the_same_name_by_another_profile_is_not_taken_for_the_units_own(tmp_path, phantom_folder):
+    study = prepare(tmp_path, phantom_folder)
+    unit = plan.plan_baseline(study)
+    first = units.train_and_keep(study, unit, "before_gan", "")
+    shorter = replace(study, classifier=replace(study.classifier, epochs=1))
+    units.train_and_keep(shorter, unit, "before_gan", "")
+    again = units.train_and_keep(study, unit, "before_gan", "")
+    for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+RUN = textwrap.dedent("""
+    import sys
+    sys.path.insert(0, {tests!r})
+    import test_units as t
+    t.workers.train_units(t.make_study({store!r}, {data!r}), t.list_units(t.TWO, t.KILLED_ARMS, [1], 24), {scheduler!r})
+""")
+KILLED_ARMS = ("nothing", "oversampling", "gan")
+
+
+def start_in_a_process(store, data, scheduler=""):
+    code = RUN.format(tests=str(disk.ROOT / "tests"), data=str(data), store=str(store), scheduler=scheduler)
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom_folder):
+    wanted = list_units(TWO, KILLED_ARMS, [1], 24)
+    study = prepare(tmp_path / "cut", phantom_folder)
+    process = start_in_a_process(tmp_path / "cut", phantom_folder)
+    deadline = time.time() + 200
+    while time.time() < deadline and not any(units.is_finished(study, unit) for unit in wanted):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    files = {unit: units.find_files(study, unit).facts for unit in wanted}
+    finished = {unit: file.stat().st_mtime_ns for unit, file in files.items() if file.exists()}
+    assert 0 < len(finished) < len(wanted)
+    workers.train_units(study, wanted)
+    assert all(files[unit].stat().st_mtime_ns == written for unit, written in finished.items())
+    undisturbed = prepare(tmp_path / "undisturbed", phantom_folder)
+    workers.train_units(undisturbed, wanted)
+    assert fingerprint(study, wanted) == fingerprint(undisturbed, wanted)
+
+
+@pytest.mark.slow
+def test_workers_of_several_threads_are_refused(whole):
+    """TensorFlow's threads and precision are a process's: two units in one would train with each other's."""
+    from dask.distributed import LocalCluster
+
+    wanted = list_units(TWO, ["nothing"], [9], 24)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
+        pytest.raises(ValueError, match="start them with --nthreads 1"),
+    ):
+        workers.train_units(whole[0], wanted, cluster.scheduler_address)
+    assert not units.is_finished(whole[0], wanted[0])
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cores(tmp_path, phantom_folder, monkeypatch):
+    """A real scheduler on loopback and two worker processes that see the same folders."""
+    from dask.distributed import Client, LocalCluster
+
+    wanted = list_units(TWO, ["nothing", "gan"], [1], 24)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(disk.ROOT), str(disk.ROOT / "tests")]))
+    local = prepare(tmp_path / "local", phantom_folder)
+    workers.train_units(local, wanted)
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        there = prepare(tmp_path / "cluster", phantom_folder)
+        workers.train_units(there, wanted, cluster.scheduler_address)
+        with Client(cluster) as client:
+            processes = set(client.run(os.getpid).values())
+    assert fingerprint(there, wanted) == fingerprint(local, wanted)
+    assert len(processes) == 2 and os.getpid() not in processes
