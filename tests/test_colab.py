@@ -45,11 +45,7 @@ def run_setup(machine, drive="", repository=None, end="print(disk.ROOT, disk.STO
     cell = f"{setup}\n{prepare}"
     assert 'DRIVE = ""' in cell
     script = cell.replace('DRIVE = ""', f"DRIVE = {drive!r}") + f"\nimport utils\nfrom xraygan import disk\n{end}\n"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("XRAYGAN_STORE", "PYTHONPATH")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ("XRAYGAN_STORE", "PYTHONPATH")}
     environment |= {"PYTHONPATH": str(machine / "stand_in"), "XRAYGAN_REPOSITORY": repository or ""}
     return subprocess.run(
         [sys.executable, "-c", script],
@@ -74,7 +70,12 @@ def test_fetches_the_project_once_and_imports_it(machine):
 
 
 def test_keeps_everything_on_drive(machine):
-    done = run_setup(machine, str(machine / "drive"), (machine / "repository").as_uri(), "from xraygan import run; print(run.open_folders('x').models)")
+    done = run_setup(
+        machine,
+        str(machine / "drive"),
+        (machine / "repository").as_uri(),
+        "from xraygan import run; print(run.open_folders('x').models)",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(machine / "drive" / "MyDrive" / "xraygan" / "models" / "x")
 

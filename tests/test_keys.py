@@ -10,7 +10,6 @@ import sys
 import textwrap
 
 import keras
-import numpy as np
 import pytest
 from test_units import SCARCE, TWO, prepare
 
@@ -193,17 +192,6 @@ def make_tripling():
     return Scale()
 
 
-def double(x):
-    return 2 * x
-
-
-def triple(x):
-    return 3 * x
-
-
-triple.__name__ = triple.__qualname__ = "double"
-
-
 def build_with(*layers):
     def build(next_seed):
         x = image = keras.Input((8, 8, 1))
@@ -225,10 +213,6 @@ def conv_block(next_seed, filters=3):
 VARIANTS = {
     "another size": (dense, lambda next_seed: keras.layers.Dense(5)),
     "another activation": tuple(functools.partial(dense, activation=name) for name in ("relu", "tanh")),
-    "another activation of one's own": tuple(functools.partial(dense, activation=function) for function in (double, triple)),
-    "another function in a Lambda": tuple(
-        functools.partial(lambda f, next_seed: keras.layers.Lambda(f, output_shape=(8, 8, 1)), f) for f in (double, triple)
-    ),
     "another code of one's own layer": (lambda next_seed: make_doubling(), lambda next_seed: make_tripling()),
     "another precision of a layer": (dense, functools.partial(dense, dtype="float32")),
     "a block inside": (conv_block, functools.partial(conv_block, filters=2)),
@@ -256,22 +240,6 @@ def test_which_layer_takes_which_seed_is_in_the_key():
     assert keys.describe_network(in_order) != keys.describe_network(the_other_way)
 
 
-def test_weights_that_come_from_elsewhere_are_in_the_key():
-    """As those of a pretrained network: the configuration says nothing of them. Weights that are drawn aren't in it."""
-
-    def build(value, next_seed):
-        model = build_with(dense, lambda next_seed: keras.layers.Dense(1))(next_seed)  # the last without any seed
-        if value:
-            model.layers[1].set_weights([np.full((1, 4), value), np.zeros(4)])
-        return model
-
-    drawn, drawn_again, trained, trained_otherwise = (
-        keys.describe_network(functools.partial(build, value)) for value in (0, 0, 0.5, 0.25)
-    )
-    assert drawn == drawn_again
-    assert len({drawn, trained, trained_otherwise}) == 3
-
-
 def test_the_key_does_not_depend_on_what_this_process_computes_in(study):
     policy, found = keras.config.dtype_policy(), []
     for name in ("float32", "mixed_bfloat16"):
@@ -288,50 +256,65 @@ def test_the_key_does_not_depend_on_what_this_process_computes_in(study):
 # Losses, augmentations, kinds of extra images and the update are known by their code
 
 
+def last_fakes(name, real, count, fakes, seed):
+    return fakes[-count:]
+
+
+def shift_alone(images, seed, recipe):
+    return augmentation.translate(images, seed, 3)
+
+
+def fool(fake_logits):
+    return keras.ops.mean(keras.ops.softplus(fake_logits))
+
+
 @pytest.mark.parametrize(
-    ("registry", "changed", "reworded"),
+    ("registry", "name", "changed"),
     [
-        (
-            losses.LOSSES,
-            dataclasses.replace(
-                losses.LOSSES["logistic"], generator=lambda fake_logits: keras.ops.mean(keras.ops.softplus(fake_logits))
-            ),
-            dataclasses.replace(losses.LOSSES["logistic"], at_chance=None),
-        ),
-        (augmentation.AUGMENTATIONS, lambda images, seed, recipe: augmentation.translate(images, seed, 3), None),
-        (arms.ADDITIONS, lambda name, real, count, fakes, seed: fakes[-count:], None),
+        (losses.LOSSES, "logistic", dataclasses.replace(losses.LOSSES["logistic"], generator=fool)),
+        (augmentation.AUGMENTATIONS, "mild", shift_alone),
+        (arms.ADDITIONS, "fakes", last_fakes),
     ],
     ids=["loss", "augmentation", "addition"],
 )
-def test_another_function_under_the_same_name_is_another_unit(study, monkeypatch, registry, changed, reworded):
-    name = {"loss": study.recipe.loss, "augmentation": study.recipe.augmentation}.get(
-        next(kind for kind, known in {**REGISTRIES, "additions": arms.ADDITIONS}.items() if known is registry), "fakes"
-    )
+def test_another_function_under_the_same_name_is_another_unit(study, monkeypatch, registry, name, changed):
     before, plain = find_key(study), find_key(study, PLAIN_ARM)
-    if reworded:
-        monkeypatch.setitem(registry, name, reworded)
-        assert find_key(study) == before
     monkeypatch.setitem(registry, name, changed)
     assert find_key(study) != before
     assert find_key(study, PLAIN_ARM) == plain
 
 
-def test_the_update_the_training_and_the_choice_of_images_are_in_the_key(study, monkeypatch):
-    """Each is replaced by a function of the same name; the keys follow."""
+def test_what_only_a_figure_shows_is_not_in_the_key(study, monkeypatch):
     before = find_key(study)
-    code = {"update": units.GAN_CODE, "training": classifier.train_classifier, "images": arms.rebalance}
-    assert dcgan.GAN in code["update"]
-    described = {name: keys.describe(entry) for name, entry in code.items()}
-    written = str(units.describe_unit(study, GAN_ARM))
-    assert all(digest in written for entry in described.values() for digest in ([entry] if isinstance(entry, str) else entry))
-    monkeypatch.setattr(units, "GAN_CODE", units.GAN_CODE[1:])
-    assert find_key(study) != before
+    monkeypatch.setitem(losses.LOSSES, "logistic", dataclasses.replace(losses.LOSSES["logistic"], at_chance=None))
+    assert find_key(study) == before
+
+
+def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monkeypatch):
+    """Each is replaced by another function of the same name; the keys follow."""
+
+    def compile_network(model, learning_rate, num_classes):
+        model.compile("sgd", "mse")
+
+    def rebalance(name, setting, train, num_extra, fakes, seed):
+        return train
+
+    before = find_key(study)
+    assert dcgan.GAN in units.GAN_CODE
+    for module, name, other in (
+        (classifier, "compile_network", compile_network),
+        (arms, "rebalance", rebalance),
+        (units, "GAN_CODE", units.GAN_CODE[1:]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, other)
+            assert find_key(study) != before, name
+    assert find_key(study) == before
 
 
 # Code as text
 
 CODE = """
-import functools
 import keras
 from keras import ops
 from keras.ops import relu as act
@@ -341,42 +324,10 @@ SCALE = 2.0
 EDGES = [0.5, 1.5]
 
 
-class Base:
-    def power(self):
-        return 2
-
-
-class Loss(Base):
-    def first(self, x):
-        return self.second(x) + self.power()
-
-    def second(self, x):
-        return x
-
-
 def helper(x):
     return x * SCALE
 
 
-def scaled(factor):
-    def wrap(function):
-        @functools.wraps(function)
-        def inner(*arguments):
-            return factor * function(*arguments)
-
-        return inner
-
-    return wrap
-
-
-def make(weight):
-    def inner(x):
-        return weight * x
-
-    return inner
-
-
-@scaled(1)
 def loss(real, fake, weight=1.5):
     \"\"\"What it is.\"\"\"
     from keras import layers
@@ -390,19 +341,8 @@ def loss(real, fake, weight=1.5):
     try:
         total = inner(soften(fake)) * weight
     except ValueError as error:
-        print("a message")
         raise ValueError("went wrong") from error
     return total + sum(spread) + TABLE["low"] + layers.Rescaling(1)(fake)
-
-
-MADE = make(1.0)
-PARTIAL = functools.partial(helper, 1)
-SHORT = (lambda x: x + 1, lambda x: x + 2)
-LAYER = keras.layers.Resizing(8, 8)
-
-
-def use_made(x):
-    return MADE(x) + PARTIAL() + SHORT[0](x) + Loss().first(x) + LAYER(x)
 """
 HELPERS = """
 OFFSET = 1
@@ -431,16 +371,6 @@ EDITS = {
     "the order of operations": ("inner(soften(fake)) * weight", "soften(inner(fake)) * weight"),
     "a nested function": ("x - total", "total - x"),
     "what is caught": ("except ValueError", "except KeyError"),
-    "a decorator": ("@scaled(1)", "@scaled(2)"),
-}
-EDITS_OF_USES = {
-    "what a closure holds": ("make(1.0)", "make(2.0)"),
-    "what a partial holds": ("partial(helper, 1)", "partial(helper, 2)"),
-    "which of two lambdas": ("(lambda x: x + 1, lambda x: x + 2)", "(lambda x: x + 2, lambda x: x + 1)"),
-    "what an object of a library was made with": ("Resizing(8, 8)", "Resizing(8, 9)"),
-    "a class": ("self.second(x) +", "self.second(x) -"),
-    "names of methods exchanged": ("first", "second"),
-    "a base class": ("return 2\n", "return 3\n"),
 }
 REWORDED = {
     "a comment": ("# a comment", "# another\n    # comment"),
@@ -450,7 +380,6 @@ REWORDED = {
     "arguments": ("fake", "made"),
     "a caught error's name": ("as error:", "as problem:"),
     "a message": ("went wrong", "is wrong"),
-    "a printed line": ('        print("a message")\n', ""),
     "line breaks": ("sum(spread) + TABLE", "(\n        sum(spread)\n    ) + TABLE"),
     "annotations": ("(real, fake, weight=1.5):", "(real: object, fake, weight: float = 1.5) -> float:"),
 }
@@ -487,15 +416,6 @@ def test_an_edit_that_changes_what_a_function_computes_changes_its_key(edit, wri
     assert keys.describe(write_module(EDITS[edit]).loss) != keys.describe(write_module().loss)
 
 
-@pytest.mark.parametrize("edit", EDITS_OF_USES)
-def test_an_edit_of_what_a_function_uses_changes_its_key(edit, write_module):
-    before, after = write_module(), write_module(EDITS_OF_USES[edit])
-    if edit == "names of methods exchanged":
-        after = write_module(names=[("first", "third"), ("second", "first"), ("third", "second")])
-    assert keys.describe(after.use_made) != keys.describe(before.use_made)
-    assert keys.describe(after.loss) == keys.describe(before.loss)
-
-
 @pytest.mark.parametrize("edit", REWORDED)
 def test_other_words_do_not_change_a_functions_key(edit, write_module):
     assert keys.describe(write_module(REWORDED[edit]).loss) == keys.describe(write_module().loss)
@@ -508,15 +428,9 @@ def test_other_names_in_nested_functions_and_of_aliases_do_not_change_the_key(wr
         assert keys.describe(getattr(after, "renamed", None) or after.loss) == keys.describe(before.loss), names
 
 
-def test_partials_lambdas_methods_and_objects_are_described_too(write_module):
-    before, after = write_module(), write_module(("x + 2)", "x + 3)"))
-    assert keys.describe(before.SHORT[0]) == keys.describe(after.SHORT[0])
-    assert keys.describe(before.SHORT[1]) != keys.describe(after.SHORT[1])
+def test_what_a_partial_holds_is_in_the_key():
     penalties = [functools.partial(losses.penalise_gradient, weight=weight) for weight in (1.0, 10.0)]
     assert keys.describe(penalties[0]) != keys.describe(penalties[1])
-    assert keys.describe(keras.losses.Huber(1.0)) != keys.describe(keras.losses.Huber(2.0))
-    assert keys.describe(keras.ops.relu) != keys.describe(keras.ops.softplus)
-    assert keys.describe(np.float32(0.5)) == 0.5 and keys.describe(np.arange(2)) == [0, 1]
 
 
 def test_recursion_ends():
@@ -529,7 +443,7 @@ def test_recursion_ends():
 def test_code_that_cannot_be_read_is_a_sentence():
     space = {"__name__": "__main__"}
     exec("def unseen(x):\n    return x", space)
-    with pytest.raises(ValueError, match="the code of unseen can't be read: define it in a file"):
+    with pytest.raises(ValueError, match="can't be read: define it by `def` in a file or in a notebook"):
         keys.describe(space["unseen"])
 
 
@@ -558,5 +472,5 @@ def test_the_key_is_the_same_in_another_process_with_another_hash_seed(study):
 
 def test_no_key_holds_what_differs_between_machines(study):
     """No address of an object, no folder: the same code in another place has the same key."""
-    written = str(units.describe_unit(study, GAN_ARM)) + keys.describe_code(dcgan.GAN) + keys.describe_code(utils.to_unit)
+    written = str(units.describe_unit(study, GAN_ARM)) + keys.write_code(dcgan.GAN) + keys.write_code(utils.to_unit)
     assert " at 0x" not in written and str(disk.ROOT) not in written and study.store not in written

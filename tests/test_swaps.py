@@ -133,7 +133,9 @@ def mobilenet(image_size, num_classes, next_seed):
 
 
 @pytest.mark.parametrize(
-    ("network", "side"), [(residual_cnn, 2), (mobilenet, 1)], ids=lambda value: getattr(value, "__name__", "")
+    ("network", "side"),
+    [(residual_cnn, 2), pytest.param(mobilenet, 1, marks=pytest.mark.slow)],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_another_classifier_is_one_function_and_one_entry(network, side, tmp_path, phantom_folder, monkeypatch):
     monkeypatch.setitem(classifier.NETWORKS, network.__name__, network)

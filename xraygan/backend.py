@@ -196,7 +196,9 @@ def run_update(model, update, *arguments):
         update(images)
         return _results(model)
     groups = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
-    pairs = [pair for variables, values in zip(groups, arguments[0], strict=True) for pair in zip(variables, values, strict=True)]
+    pairs = [
+        pair for variables, values in zip(groups, arguments[0], strict=True) for pair in zip(variables, values, strict=True)
+    ]
     with keras.StatelessScope(state_mapping=pairs) as scope:
         update(images)
         logs = _results(model)

@@ -90,7 +90,7 @@ class Classifier:
     def describe(self, num_classes):
         """The contents of the description as a key takes them: its fields, its network as built, its training as code."""
         network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
-        code = keys.describe([train_classifier, predict, training.RepeatingShuffle.rows_of_step, training.EarlyStop])
+        code = keys.describe([compile_network, make_targets, training.RepeatingShuffle.rows_of_step, utils.to_unit])
         return keys.describe(self) | {"network": network, "code": code}
 
 
@@ -99,6 +99,13 @@ def make_targets(labels, setting):
     if len(setting.classes) == 2:
         return (labels == setting.minority_label).astype(np.float32)
     return labels.astype(np.int32)
+
+
+def compile_network(model, learning_rate, num_classes):
+    """Give a network its loss and its optimizer, built."""
+    loss = "binary_crossentropy" if num_classes == 2 else "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
+    model.optimizer.build(model.trainable_variables)
 
 
 def train_classifier(classifier, setting, images, validation, seed, state_folder, description):
@@ -117,10 +124,7 @@ def train_classifier(classifier, setting, images, validation, seed, state_folder
         the model with its best weights, and the history as a DataFrame.
     """
     model = classifier.build(len(setting.classes), seed)
-    loss = "binary_crossentropy" if len(setting.classes) == 2 else "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.Adam(classifier.learning_rate), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
-    model.optimizer.build(model.trainable_variables)
-
+    compile_network(model, classifier.learning_rate, len(setting.classes))
     updates, targets = classifier.count_updates(images.num_real), make_targets(images.labels, setting)
     resumable = training.ResumableTraining(
         model,

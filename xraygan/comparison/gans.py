@@ -25,7 +25,9 @@ def ensure_fakes(study, unit):
         generator = dcgan.load_generator(study.folders, study.recipe)
     else:
         parts = study.dataset.select_all(setting, seed)
-        real, validation = (parts[name].images[parts[name].labels == setting.minority_label] for name in ("train", "validation"))
+        real, validation = (
+            parts[name].images[parts[name].labels == setting.minority_label] for name in ("train", "validation")
+        )
         judge = fidelity.make_judge(study.load_baseline(), real, validation)
         generator, _, _ = dcgan.train_gan(real, study.recipe, seed, folders, judge)
     manifest = folders.generated / "manifest.csv"

@@ -194,7 +194,9 @@ def open_study(threads=UNIT_THREADS, **asked):
         recipe = profile.make_recipe(asked["GAN_RECIPE"])
         run.note(folders, recipe=vars(recipe))
     study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
-    print(f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}.")
+    print(
+        f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}."
+    )
     return study
 
 

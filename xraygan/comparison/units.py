@@ -19,8 +19,8 @@ from xraygan.comparison.classifier import predict, read_predictions, tabulate_pr
 from xraygan.data import dataset
 from xraygan.gan import dcgan, fakes, fidelity
 
-# What decides the numbers of fakes beside a recipe: the update, the order of the images, the choice of the epoch, the drawing
-GAN_CODE = (dcgan.GAN, dcgan.train_gan, dcgan.FidelityCurve, fidelity.make_judge, fidelity.Judge.distances, fakes.write_fakes)
+# Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing.
+GAN_CODE = (dcgan.GAN, dcgan.FidelityCurve, fidelity.kernel_distance, fakes.draw, fakes.draw_noise)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,11 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
     seeds = range(first_seed, first_seed + num_fakes)
     manifest = pd.DataFrame({"file": files, "class": class_name, "seed": seeds, "generator": weights_hash(generator)})
     path = folder / "manifest.csv"
-    if path.exists() and _read_manifest(path).head(num_fakes).equals(manifest) and all((folder / file).exists() for file in files):
+    if (
+        path.exists()
+        and _read_manifest(path).head(num_fakes).equals(manifest)
+        and all((folder / file).exists() for file in files)
+    ):
         return manifest
     path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
     for place in (folder, folder / class_name):

@@ -43,17 +43,13 @@ def _describe_shortcut(table):
     hidden, tiny = table.loc[audit.HIDDEN], table.iloc[-1]
     if pd.isna(hidden["share"]):
         whole = table["balanced_accuracy"].iloc[0]
-        return (
-            f"nothing can be said about shortcuts, because so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
-        )
+        return f"nothing can be said about shortcuts, because so small a learner hardly tells whole images apart (balanced accuracy {whole:.3f})."
     numbers = (
         f"With the lungs hidden, balanced accuracy is {hidden['balanced_accuracy']:.3f}: {hidden['share']:.0%} of the score above chance is left. "
         f"With images {table.index[-1]} pixels it is {tiny['balanced_accuracy']:.3f}. "
     )
     if audit.has_shortcut(table):
-        return (
-            f"**Shortcut.** {numbers}Most of the score on these data comes from something other than lungs, whatever is added to the training part."
-        )
+        return f"**Shortcut.** {numbers}Most of the score on these data comes from something other than lungs, whatever is added to the training part."
     return f"no shortcut was found. {numbers}"
 
 
@@ -108,9 +104,7 @@ def describe_fidelity(quality, judgement):
 
 def describe_copies(judgement):
     """Whether the fakes are copies of training images, and how often fresh real images look as if they were."""
-    copies = (
-        f"{judgement['copies']} of {judgement['fakes']} fakes lie twice as near to a training image as to any image the GAN never saw"
-    )
+    copies = f"{judgement['copies']} of {judgement['fakes']} fakes lie twice as near to a training image as to any image the GAN never saw"
     chance = f"as {judgement['fresh_copies']} of {judgement['fresh']} real images that it never saw do"
     if judgement["alarm"]:
         return f"**Copies: alarm.** {copies}, more often than {chance}."
@@ -131,9 +125,7 @@ def describe_comparison(study):
 def describe_one_run(comparison):
     """What one model before and one after allow to say (from `metrics.exact_mcnemar`), and what they don't."""
     mended, broken, p_value = comparison["mended"], comparison["broken"], comparison["p_value"]
-    counts = (
-        f"Of {comparison['test_images']} test images the fakes mended {mended} and broke {broken} (exact McNemar p = {p_value:.2f}). "
-    )
+    counts = f"Of {comparison['test_images']} test images the fakes mended {mended} and broke {broken} (exact McNemar p = {p_value:.2f}). "
     if p_value >= 0.05:
         return counts + "One run of each can't tell that from chance, and makes no claim about the method either way."
     direction = "better" if mended > broken else "worse"
