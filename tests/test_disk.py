@@ -133,6 +133,7 @@ def notebook_1(store, data, *arguments, **options):
     return subprocess.Popen(command, cwd=disk.ROOT, env=environment, **pipes, **options)
 
 
+@pytest.mark.slow
 def test_a_run_that_fills_the_disk_goes_on_when_there_is_space(small_disk, phantom_folder):
     place = small_disk("5m")  # less than the state of one training
     process = notebook_1(place, phantom_folder, "--run", "big")
