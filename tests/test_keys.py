@@ -433,6 +433,24 @@ def test_what_a_partial_holds_is_in_the_key():
     assert keys.describe(penalties[0]) != keys.describe(penalties[1])
 
 
+@pytest.mark.parametrize(("folder", "is_followed"), [("mine", True), ("site-packages", False), ("dist-packages", False)])
+def test_ones_own_code_is_followed_and_that_of_an_installed_library_is_not(folder, is_followed, tmp_path, monkeypatch):
+    """Colab and Debian install into dist-packages: a key that followed Keras there would be another on each machine."""
+    name = f"helpers_in_{folder.replace('-', '_')}"
+    place = tmp_path / folder
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    found = []
+    for step, body in enumerate(("x + 1", "x + 2")):
+        (place / f"{name}_{step}.py").write_text(f"def helper(x):\n    return {body}\n")
+        (tmp_path / f"user_of_{name}_{step}.py").write_text(
+            f"from {name}_{step} import helper\ndef use(x):\n    return helper(x)\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        found.append(keys.describe(importlib.import_module(f"user_of_{name}_{step}").use))
+    assert (found[0] != found[1]) == is_followed
+
+
 def test_recursion_ends():
     def countdown(number):
         return countdown(number - 1) if number else 0

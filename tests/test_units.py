@@ -22,6 +22,7 @@ from xraygan.comparison.study import Study
 from xraygan.comparison.units import Unit
 from xraygan.data import audit, sources, split
 from xraygan.data.dataset import Setting
+from xraygan.gan import dcgan
 
 TINY = Profile(
     max_train_images=0,
@@ -271,11 +272,26 @@ def test_a_model_saved_under_the_same_name_by_another_profile_is_not_taken_for_t
     study = prepare(tmp_path, phantom_folder)
     unit = plan.plan_baseline(study)
     first = units.train_and_keep(study, unit, "before_gan", "")
-    shorter = replace(study, classifier=replace(study.classifier, epochs=1))
-    units.train_and_keep(shorter, unit, "before_gan", "")
+    slower = replace(study, classifier=replace(study.classifier, learning_rate=1e-4))
+    units.train_and_keep(slower, unit, "before_gan", "")
     again = units.train_and_keep(study, unit, "before_gan", "")
     for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tmp_path, phantom_folder, rng):
+    """Notebook 2 run again with another recipe notes it before its training is refused; notebook 3 mustn't use the old fakes."""
+    study = prepare(tmp_path, phantom_folder, replace(TINY, image_size=32), also=())
+    images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
+    generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
+    run.save_model(generator, study.folders, "dcgan_generator")
+    unit = Unit(TWO, "gan", 0, 3)
+    gans.ensure_fakes(replace(study, recipe=replace(study.recipe, epochs=9)), unit)
+    assert len(gans.read_fakes(study, TWO, 0)) == 3
+    for change in ({"loss": "hinge"}, {"beta_1": 0.9}):
+        other = replace(study, recipe=replace(study.recipe, **change))
+        with pytest.raises(ValueError, match=f"trained with another .*{next(iter(change))}.*choose another name with RUN"):
+            gans.ensure_fakes(other, unit)
 
 
 RUN = textwrap.dedent("""

@@ -133,9 +133,9 @@ class _Canonical(ast.NodeTransformer):
 
 
 def _is_ours(module):
-    """Whether the code of a module is followed: not that of Python and of installed libraries."""
+    """Whether the code of a module is followed: not that of Python and of installed libraries, in site-packages or (Colab) dist-packages."""
     file = getattr(module, "__file__", None) or "site-packages"
-    return "site-packages" not in file and module.__name__.partition(".")[0] not in sys.stdlib_module_names
+    return "-packages" not in file and module.__name__.partition(".")[0] not in sys.stdlib_module_names
 
 
 def _write(node):

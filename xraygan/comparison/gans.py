@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from xraygan import disk
 from xraygan.gan import dcgan, fakes, fidelity
 
 
@@ -22,6 +23,7 @@ def ensure_fakes(study, unit):
     setting, seed = unit.setting, unit.seed
     folders = open_gan_folders(study, setting, seed)
     if is_of_notebook_2(study, setting, seed):
+        _require_same_recipe(study)
         generator = dcgan.load_generator(study.folders, study.recipe)
     else:
         parts = study.dataset.select_all(setting, seed)
@@ -39,3 +41,17 @@ def read_fakes(study, setting, seed, count=None):
     """The first fakes of that GAN, or all, `uint8 (count, S, S, 1)`."""
     folder = open_gan_folders(study, setting, seed).generated
     return fakes.read_fakes(folder, setting.minority, study.recipe.image_size, count)[0]
+
+
+def _require_same_recipe(study):
+    """Stop where notebook 2's GAN was trained otherwise than the recipe now says: its fakes would go by the wrong name."""
+    parameters = study.folders.models / "gan_state" / "parameters.json"
+    if not parameters.exists():
+        return  # only its results were taken over
+    then, now = disk.read_json(parameters), dcgan.describe_without_length(study.recipe)
+    changed = [name for name in now if now[name] != then.get(name)]
+    if changed:
+        raise ValueError(
+            f"the GAN of run {study.run} was trained with another {', '.join(changed)}: choose another name with RUN, or delete "
+            f"{disk.display_path(parameters.parent)} and run notebooks/2_gan_training.ipynb again."
+        )

@@ -20,7 +20,11 @@ from xraygan.data import dataset
 from xraygan.gan import dcgan, fakes, fidelity
 
 # Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing.
-GAN_CODE = (dcgan.GAN, dcgan.FidelityCurve, fidelity.kernel_distance, fakes.draw, fakes.draw_noise)
+GAN_CODE = (
+    dcgan.GAN,
+    *(dcgan.FidelityCurve, fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
+    *(fakes.draw, fakes.draw_noise),
+)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
         gan,
         state_folder,
         table_folder / "history.csv",
-        parameters=_describe_without_length(recipe)
+        parameters=describe_without_length(recipe)
         | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)},
     )
     shown = fakes.draw_noise(range(GRID_SEED, GRID_SEED + 32), recipe.latent_dim)
@@ -229,7 +229,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     return generator, epoch, history
 
 
-def _describe_without_length(recipe):
+def describe_without_length(recipe):
     """The recipe as a saved state is known by it: a training may go on for more epochs than it was started with."""
     endless = replace(recipe, epochs=0, sample_every=0)
     fields = {name: value for name, value in keys.describe(recipe).items() if name not in ("epochs", "sample_every")}
