@@ -21,7 +21,7 @@ from keras import ops
 import utils
 from benchmarks import machine
 from xraygan import backend
-from xraygan.gan import dcgan, losses
+from xraygan.gan import dcgan, losses, networks
 from xraygan.gan.recipe import choose_recipe
 
 UPDATES, ROUNDS = 10, 5
@@ -122,6 +122,8 @@ def flops(network):
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2DTranspose):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
+        elif isinstance(layer, networks.DoubleAndConvolve):  # computed as a transposed 4×4 convolution
+            total += 2 * 16 / 9 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
         elif isinstance(layer, keras.layers.Conv2D):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.output.shape[1:3])
         elif isinstance(layer, keras.layers.Dense):

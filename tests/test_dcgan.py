@@ -44,6 +44,34 @@ def test_every_network_fits_every_image_size(image_size):
         assert "BatchNormalization" not in [layer.__class__.__name__ for layer in discriminator.layers]
 
 
+@pytest.mark.parametrize(
+    ("size", "channels", "filters", "use_bias"), [(4, 256, 256, False), (5, 3, 7, True), (64, 32, 1, True)]
+)
+def test_doubling_and_convolving_at_once_is_doubling_and_then_convolving(size, channels, filters, use_bias, rng):
+    """The same function of the same weights, and the same gradients."""
+    images = rng.standard_normal((2, size, size, channels)).astype(np.float32)
+    at_once = networks.DoubleAndConvolve(filters, "he_normal", use_bias, dtype="float32")
+    plain = keras.Sequential(
+        [
+            keras.layers.UpSampling2D(2, dtype="float32"),
+            keras.layers.Conv2D(filters, 3, 1, "same", use_bias=use_bias, dtype="float32"),
+        ]
+    )
+    at_once.build(images.shape)
+    plain.build(images.shape)
+    weights = [rng.standard_normal(weight.shape).astype(np.float32) for weight in at_once.weights]
+    results = []
+    for model in (at_once, plain):
+        model.set_weights(weights)
+        with tf.GradientTape() as tape:
+            output = model(images)
+            loss = tf.reduce_mean(output**3)
+        results.append([output, *tape.gradient(loss, model.trainable_weights)])
+    for one, other in zip(*results, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("generator_name", networks.GENERATORS)
 def test_a_generator_draws_different_images_between_black_and_white(generator_name):
     generator = replace(SMALL, generator=generator_name).build_generator()
@@ -392,6 +420,7 @@ ON_JAX = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_the_gan_updates_trains_and_samples_on_jax(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "KERAS_BACKEND": "jax"}
     command = [sys.executable, "-c", ON_JAX, str(tmp_path)]

@@ -149,15 +149,15 @@ def one_filter_more(layer):
 
 
 @pytest.mark.parametrize(
-    ("registry", "name", "module"),
+    ("registry", "name", "module", "layer"),
     [
-        (classifier.NETWORKS, "study_cnn", classifier),
-        (networks.GENERATORS, "upsampling", networks),
-        (networks.DISCRIMINATORS, "strided", networks),
+        (classifier.NETWORKS, "study_cnn", classifier.layers, "Conv2D"),
+        (networks.GENERATORS, "upsampling", networks, "DoubleAndConvolve"),
+        (networks.DISCRIMINATORS, "strided", networks.layers, "Conv2D"),
     ],
     ids=["classifier", "generator", "discriminator"],
 )
-def test_one_filter_more_is_another_unit_and_other_words_are_not(study, monkeypatch, registry, name, module):
+def test_one_filter_more_is_another_unit_and_other_words_are_not(study, monkeypatch, registry, name, module, layer):
     before, build = find_key(study), registry[name]
 
     def in_other_words(*arguments):
@@ -167,7 +167,7 @@ def test_one_filter_more_is_another_unit_and_other_words_are_not(study, monkeypa
 
     def wider(*arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(module.layers, "Conv2D", one_filter_more(module.layers.Conv2D))
+            patch.setattr(module, layer, one_filter_more(getattr(module, layer)))
             return build(*arguments)
 
     monkeypatch.setitem(registry, name, in_other_words)

@@ -106,9 +106,8 @@ def open_dataset(data, folders):
 
 
 @functools.lru_cache(maxsize=1)
-def _open(
-    data, folders, fingerprint
-):  # keyed by the fingerprint: a worker that lives long must notice when the images are others
+def _open(data, folders, fingerprint):
+    """Keyed by the fingerprint, so that a worker that lives long notices when the images are others."""
     record = run.read_record(folders)
     source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
     images = sources.read_images(source, record["classifier"]["image_size"])

@@ -6,7 +6,7 @@ A discriminator is a function (image size S, next_seed) → model: images `(B, S
 """
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 def _filters_at(size, image_size):
@@ -22,11 +22,47 @@ def _sizes_between(smallest, image_size):
         size *= 2
 
 
+@keras.saving.register_keras_serializable("xraygan")
+class DoubleAndConvolve(layers.Layer):
+    """Nearest-neighbour upsampling and then a 3×3 convolution, computed as one transposed 4×4 convolution of stride 2.
+
+    After doubling, a 3×3 kernel sees each pixel once or as two equal copies, whose weights can be added beforehand: along each axis
+    the kernel (a, b, c) becomes (c, b + c, a + b, a). It is the same function of the same weights with 2.25 times fewer products.
+    """
+
+    def __init__(self, filters, kernel_initializer, use_bias=True, **arguments):
+        super().__init__(**arguments)
+        self.filters, self.use_bias = filters, use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        shape = (3, 3, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, autocast=False, name="kernel")
+        self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias") if self.use_bias else None
+
+    def call(self, images):
+        kernel = self.kernel  # added up in float32, whatever the images' precision
+        for axis in (0, 1):
+            a, b, c = ops.split(kernel, 3, axis)
+            kernel = ops.concatenate([c, b + c, a + b, a], axis)
+        kernel = ops.cast(ops.transpose(kernel, (0, 1, 3, 2)), self.compute_dtype)
+        doubled = ops.conv_transpose(images, kernel, strides=2, padding="same")
+        return doubled if self.bias is None else doubled + self.bias
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return batch, 2 * height, 2 * width, self.filters
+
+    def get_config(self):
+        own = {"filters": self.filters, "use_bias": self.use_bias}
+        return super().get_config() | own | {"kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
+
+
 def upsampling_generator(image_size, latent_dim, next_seed):
     """Doubles the picture by repeating its pixels and convolves it after: no checkerboard (Odena et al. 2016)."""
 
     def double(x, filters, **arguments):
-        return layers.Conv2D(filters, 3, padding="same", **arguments)(layers.UpSampling2D(2)(x))
+        return DoubleAndConvolve(filters, **arguments)(x)
 
     return _dcgan_generator(double, image_size, latent_dim, next_seed)
 
