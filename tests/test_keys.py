@@ -451,6 +451,18 @@ def test_ones_own_code_is_followed_and_that_of_an_installed_library_is_not(folde
     assert (found[0] != found[1]) == is_followed
 
 
+def test_methods_that_exchange_their_names_change_the_key_of_a_class(write_module, tmp_path):
+    """Others call them by these names: what `start` did, `end` does now."""
+    found = []
+    for names in (("start", "end"), ("end", "start")):
+        name = f"class_{'_'.join(names)}"
+        methods = "".join(f"    def {name}(self, x):\n        return x + {step}\n" for step, name in enumerate(names))
+        (tmp_path / f"{name}.py").write_text(f"class Update:\n{methods}")
+        importlib.invalidate_caches()
+        found.append(keys.describe(importlib.import_module(name).Update))
+    assert found[0] != found[1]
+
+
 def test_recursion_ends():
     def countdown(number):
         return countdown(number - 1) if number else 0
