@@ -20,6 +20,7 @@ IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under;
     "scikit-learn": "sklearn",
     "scipy": "scipy",
     "imagehash": "imagehash",
+    "threadpoolctl": "threadpoolctl",
     "joblib": "joblib",
     "tqdm": "tqdm",
     "filelock": "filelock",

@@ -7,11 +7,13 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
+from threadpoolctl import threadpool_limits
 
 COPY_RATIO = 0.5  # a fake twice as near to a training image as to any held-out one is called a copy
 WINDOW, STEP, SHIFTS = 48, 2, 17  # pixels of a 64-pixel image: the part compared, its sampling, the offsets tried each way
 
 
+@threadpool_limits.wrap(limits=1)  # hundreds of small products: threads would mostly wait for each other
 def copy_distances(images, others):
     """How far each image is from each other one when the two are shifted over each other as well as they can be.
 
