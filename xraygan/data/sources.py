@@ -72,8 +72,9 @@ class ImageSet:
     @functools.cached_property
     def fingerprint(self):
         """A hash of every file's name and of its pixels as they were decoded: with the same fingerprint two runs saw the same data."""
-        names = "\n".join(self.files).encode()
-        return hashlib.blake2b(names + np.ascontiguousarray(self.images).data, digest_size=32).hexdigest()
+        digest = hashlib.blake2b("\n".join(self.files).encode(), digest_size=32)
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
 
     def choose(self, classes, minority):
         """The images of some classes alone; labels become indices into `classes`."""
