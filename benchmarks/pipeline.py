@@ -27,7 +27,7 @@ from xraygan import backend, disk, training
 from xraygan.comparison.classifier import Classifier
 from xraygan.data import phantom
 from xraygan.gan import dcgan
-from xraygan.gan.recipe import choose_recipe
+from xraygan.gan.recipe import RECIPES
 
 FEW, MANY = 460, 4600  # the study's COVID19 images, and ten times as many
 
@@ -50,7 +50,7 @@ def train_classifier(precision, count, deterministic=True):
 def train_gan(precision, count, deterministic=True):
     """An epoch of the GAN: every image once."""
     backend.configure(precision, deterministic)
-    gan = dcgan.GAN(choose_recipe("dcgan"), 0)
+    gan = dcgan.GAN(RECIPES["dcgan"], 0)
     gan.compile_for_training(backend.use_jit())
     batch_size = gan.recipe.batch_size
     batches = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)

@@ -22,10 +22,10 @@ import utils
 from benchmarks import machine
 from xraygan import backend
 from xraygan.gan import dcgan, losses, networks
-from xraygan.gan.recipe import choose_recipe
+from xraygan.gan.recipe import RECIPES
 
 UPDATES, ROUNDS = 10, 5
-RECIPE = choose_recipe("dcgan")
+RECIPE = RECIPES["dcgan"]
 
 
 class OnePull(dcgan.GAN):

@@ -105,7 +105,7 @@ def test_an_arm_keeps_the_real_images_and_weighs_only_where_it_says_so(arm, real
 
 
 def test_unknown_arms_and_missing_fakes_are_sentences(real, fakes):
-    with pytest.raises(ValueError, match="no arm 'smote'; choose among nothing, class_weights"):
+    with pytest.raises(ValueError, match="the arm is 'smote'; choose one of nothing, class_weights"):
         arms.make_extra_images("smote", real, 5, None, 0)
     with pytest.raises(ValueError, match="adds 100 fakes, and there are 90"):
         arms.make_extra_images("gan", real, 100, fakes, 0)

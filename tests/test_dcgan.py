@@ -16,7 +16,7 @@ from keras import ops
 
 from xraygan import disk, keys
 from xraygan.gan import augmentation, dcgan, fakes, fidelity, losses, networks
-from xraygan.gan.recipe import Recipe, choose_recipe
+from xraygan.gan.recipe import RECIPES, Recipe
 
 SMALL = Recipe(image_size=32, batch_size=4)
 
@@ -85,13 +85,13 @@ def test_the_default_networks_have_the_parameters_of_the_first_version():
     """The published study's generators were these networks, at 128 pixels a side."""
     assert Recipe().build_generator().count_params() == 1_389_729
     assert Recipe().build_discriminator().count_params() == 1_742_049
-    assert choose_recipe("original").build_generator().count_params() == 1_879_681
-    assert choose_recipe("original").build_discriminator().count_params() == 1_650_433
+    assert RECIPES["original"].build_generator().count_params() == 1_879_681
+    assert RECIPES["original"].build_discriminator().count_params() == 1_650_433
 
 
 def test_the_original_recipe_is_the_studys():
     """About 1.89 M and 1.66 M parameters with three colour channels; 5×5×128 kernels less in one layer of each with one."""
-    recipe = choose_recipe("original")
+    recipe = RECIPES["original"]
     assert recipe.build_generator().count_params() + 2 * (5 * 5 * 128 + 1) == pytest.approx(1.89e6, rel=0.01)
     assert recipe.build_discriminator().count_params() + 2 * 5 * 5 * 128 == pytest.approx(1.66e6, rel=0.01)
     assert (recipe.batch_size, recipe.augmentation, recipe.ema_decay) == (128, "none", 0)
@@ -99,7 +99,7 @@ def test_the_original_recipe_is_the_studys():
 
 def test_an_unknown_recipe_is_one_sentence():
     with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of dcgan, original, hinge, wasserstein"):
-        choose_recipe("stylegan")
+        keys.choose(RECIPES, "stylegan", "GAN_RECIPE")
 
 
 def test_every_field_of_a_recipe_is_part_of_its_key():

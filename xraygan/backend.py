@@ -28,9 +28,9 @@ def quiet_stderr():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 with quiet_stderr():
     import keras
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
 

@@ -29,6 +29,17 @@ def digest(content, length=8):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
 
 
+def choose(registry, name, parameter):
+    """The entry of a registry that a parameter names.
+
+    Raises:
+        ValueError: there is none of that name; the message says which there are.
+    """
+    if name not in registry:
+        raise ValueError(f"{parameter} is {name!r}; choose one of {', '.join(registry)}.")
+    return registry[name]
+
+
 def describe(value):
     """Write a value out as JSON holds it: dataclasses by their fields, functions and classes by a hash of their code.
 

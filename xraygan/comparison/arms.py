@@ -64,14 +64,8 @@ FAKES_INSTEAD = "gan_without_real"
 
 
 def choose_arm(name):
-    """The arm called `name`.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name not in ARMS:
-        raise ValueError(f"there's no arm {name!r}; choose among {', '.join(ARMS)}.")
-    return ARMS[name]
+    """The arm called `name`, or a sentence that says which there are."""
+    return keys.choose(ARMS, name, "the arm")
 
 
 def write_arm(name):

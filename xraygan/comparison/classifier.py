@@ -73,9 +73,8 @@ class Classifier:
         Raises:
             ValueError: there's no network of that name.
         """
-        if self.network not in NETWORKS:
-            raise ValueError(f"CLASSIFIER is {self.network!r}; choose one of {', '.join(NETWORKS)}.")
-        return NETWORKS[self.network](self.image_size, num_classes, utils.seeds(seed))
+        build = keys.choose(NETWORKS, self.network, "CLASSIFIER")
+        return build(self.image_size, num_classes, utils.seeds(seed))
 
     def count_updates(self, num_real):
         """Updates an epoch, with or without extra images: no arm trains longer than another."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 import utils
-from xraygan import disk
+from xraygan import disk, keys
 from xraygan.comparison import arms
 
 PROFILES = disk.ROOT / "notebooks" / "profiles"
@@ -29,6 +29,7 @@ class Profile:
         arms: the ways to rebalance that are compared, names of `arms.ARMS`.
         num_seeds: how often each is trained, each time with other initial weights and another GAN.
         image_size: pixels a side, a power of two; may be left out of the file.
+        classifier_batch: images an update; may be left out of the file.
     """
 
     max_train_images: int
@@ -41,6 +42,7 @@ class Profile:
     arms: tuple
     num_seeds: int
     image_size: int = utils.IMAGE_SIZE
+    classifier_batch: int = 128  # as in the study this project rebuilds
 
     def make_classifier(self, network):
         """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
@@ -49,6 +51,7 @@ class Profile:
         return Classifier(
             network=network,
             image_size=self.image_size,
+            batch_size=self.classifier_batch,
             epochs=self.classifier_epochs,
             updates=self.classifier_updates,
             patience=self.classifier_patience,
@@ -56,10 +59,10 @@ class Profile:
 
     def make_recipe(self, name):
         """The GAN's recipe of this name, at this size."""
-        from xraygan.gan.recipe import choose_recipe
+        from xraygan.gan.recipe import RECIPES
 
         sizes = {"image_size": self.image_size, "epochs": self.gan_epochs, "sample_every": self.gan_sample_every}
-        return dataclasses.replace(choose_recipe(name), **sizes)
+        return dataclasses.replace(keys.choose(RECIPES, name, "GAN_RECIPE"), **sizes)
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}

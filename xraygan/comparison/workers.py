@@ -44,17 +44,22 @@ def read_or_draw_fakes(study, unit, scheduler=""):
 
 
 def _train_missing(study, wanted, scheduler):
-    """In rounds of as many seeds as there are workers, so that a study that is cut off has finished seeds rather than GANs of all."""
+    """In rounds, so that a study that is cut off has finished seeds rather than GANs of all."""
     missing = [unit for unit in wanted if not units.is_finished(study, unit)]
     if not missing:
         return
-    seeds = sorted({unit.seed for unit in missing})
-    at_once = len(seeds) if scheduler else count_local_jobs()
-    rounds = [seeds[start : start + at_once] for start in range(0, len(seeds), at_once)]
-    steps = [step for some in rounds for step in order_jobs([unit for unit in missing if unit.seed in some])]
+    at_once = len(missing) if scheduler else count_local_jobs()
+    steps = [step for some in split_rounds(study, missing, at_once) for step in order_jobs(some)]
     with utils.progress(total=sum(map(len, steps)), desc="the comparison", unit="training") as bar:
         for jobs in steps:
             _run_side_by_side(study, jobs, bar, scheduler)
+
+
+def split_rounds(study, missing, at_once):
+    """The units by seeds: in each round as many seeds whose GAN has to be trained as run at once; the run's own seed has its GAN."""
+    seeds = sorted({unit.seed for unit in missing})
+    round_of = {seed: max(0, number - (seeds[0] == study.seed)) // at_once for number, seed in enumerate(seeds)}
+    return [[unit for unit in missing if round_of[unit.seed] == number] for number in range(max(round_of.values()) + 1)]
 
 
 def order_jobs(missing):

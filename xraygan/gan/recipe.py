@@ -46,11 +46,15 @@ class Recipe:
 
     def build_generator(self, next_seed=None):
         """A new generator: noise `(B, latent_dim)` → images `(B, S, S, 1)` in −1 to 1."""
-        return networks.GENERATORS[self.generator](self.image_size, self.latent_dim, next_seed or utils.seeds(0))
+        return keys.choose(networks.GENERATORS, self.generator, "generator")(
+            self.image_size, self.latent_dim, next_seed or utils.seeds(0)
+        )
 
     def build_discriminator(self, next_seed=None):
         """A new discriminator: images `(B, S, S, 1)` in −1 to 1 → logits `(B, 1)`, positive for real."""
-        return networks.DISCRIMINATORS[self.discriminator](self.image_size, next_seed or utils.seeds(0))
+        return keys.choose(networks.DISCRIMINATORS, self.discriminator, "discriminator")(
+            self.image_size, next_seed or utils.seeds(0)
+        )
 
     def describe(self):
         """The contents of the recipe as a key takes them: its fields, its loss and augmentation as code, its networks as built."""
@@ -71,14 +75,3 @@ RECIPES = {
     "hinge": Recipe(loss="hinge"),
     "wasserstein": Recipe(loss="wasserstein", learning_rate=1e-4, beta_1=0.0),  # rates of Gulrajani et al. 2017
 }
-
-
-def choose_recipe(name):
-    """The recipe called `name`.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"GAN_RECIPE is {name!r}; choose one of {', '.join(RECIPES)}.")
-    return RECIPES[name]
