@@ -125,6 +125,20 @@ def whole(tmp_path_factory, phantom_folder):
     return study, wanted, workers.train_units(study, wanted)
 
 
+def test_gans_are_trained_as_many_at_once_as_there_are_cores_and_the_runs_own_has_one_already(tmp_path, phantom_folder):
+    study = prepare(tmp_path, phantom_folder)
+
+    def seeds(first, last, at_once):
+        rounds = workers.split_rounds(study, list_units(TWO, ["nothing", "gan"], range(first, last + 1), 24), at_once)
+        assert all(len(units) == 2 * len({unit.seed for unit in units}) for units in rounds)
+        return [sorted({unit.seed for unit in units}) for units in rounds]
+
+    assert seeds(0, 2, at_once=2) == [[0, 1, 2]]
+    assert seeds(0, 4, at_once=2) == [[0, 1, 2], [3, 4]]
+    assert seeds(1, 3, at_once=2) == [[1, 2], [3]]
+    assert seeds(0, 3, at_once=1) == [[0, 1], [2], [3]]
+
+
 def test_arms_match_in_all_but_the_extra_images(whole):
     study, wanted, table = whole
     three = table[table["setting"] == "3-classes"].set_index("arm")
