@@ -20,11 +20,13 @@ NUMBERS = (
     "sweep_*.csv",
     "gan/*.csv",
     "gan/judgement.json",
+)
+UNITS = (
     "split.csv",
     "units/*/*.csv",
     "units/*/*.json",
     "gans/*/gan/*.csv",
-)
+)  # of the real study: each training, so that none is lost
 
 
 def publish(folders):
@@ -35,7 +37,7 @@ def publish(folders):
     """
     if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
-    for pattern in NUMBERS:
+    for pattern in NUMBERS + (UNITS if folders.run == STUDY_RUN else ()):
         _copy(folders.results.glob(pattern), folders.results, PUBLISHED / folders.run)
 
 
