@@ -9,7 +9,7 @@ from xraygan import disk
 from xraygan.comparison.classifier import read_predictions
 from xraygan.report import published
 
-FOLDER = published.PUBLISHED / published.STUDY_RUN
+FOLDER = published.STUDY
 SETTINGS = ("2-classes", "3-classes")  # what it compares, most classes last
 
 

@@ -14,7 +14,7 @@ import utils
 from xraygan import disk
 from xraygan.comparison import arms, classifier, metrics
 from xraygan.report import figures
-from xraygan.report.published import PUBLISHED, STUDY_RUN
+from xraygan.report.published import STUDY
 
 SCORES = {
     "balanced_accuracy": "balanced accuracy,\nthe likeliest class",
@@ -25,7 +25,7 @@ FEWEST = "PNEUMONIA-25"  # the setting that is drawn
 PICTURE = disk.ROOT / "images" / "readme" / "chest_xray_rescored.png"
 
 
-def main(study=PUBLISHED / STUDY_RUN):
+def main(study=STUDY):
     table = rescore(study)
     print(table.to_string(index=False))
     utils.write_table(table.round(6), study / "rescored.csv")
@@ -75,7 +75,8 @@ def rescore(study):
 
 def score_unit(file, train_counts):
     """One training's scores; the one by the usual rule is checked against what was written when it was trained."""
-    facts, setting = disk.read_json(file), disk.read_json(file)["parameters"]["setting"]
+    facts = disk.read_json(file)
+    setting = facts["parameters"]["setting"]
     arm, classes, minority = facts["parameters"]["arm"], setting["classes"], setting["minority"]
     predictions = classifier.read_predictions(file.with_suffix(".csv"))
     scores = metrics.compute_metrics(predictions, classes, minority)

@@ -161,18 +161,18 @@ def test_a_setting_selects_its_images_in_the_order_of_the_split(phantom_images):
     assert (whole.name, few.name, few.minority_label) == ("2-classes", "COVID19-6", 1)
     counts = {part: table[table["part"] == part]["class"].value_counts() for part in ("train", "validation", "test")}
     for part in counts:
-        selected = data.select(whole, part)
+        selected = data.select_all(whole)[part]
         assert selected.files.tolist() == table.loc[table["part"] == part, "file"].tolist()
         np.testing.assert_array_equal(selected.images, phantom_images.images[phantom_images.find_rows(selected.files)])
         assert (selected.labels == [file.split("/")[1] == "COVID19" for file in selected.files]).all()
-        scarce = data.select(few, part)
+        scarce = data.select_all(few)[part]
         assert (scarce.labels == 0).sum() == counts[part]["NORMAL"]
         expected = {"train": 6, "validation": round(6 / counts["train"]["COVID19"] * counts[part]["COVID19"])}
         assert (scarce.labels == 1).sum() == expected.get(part, counts[part]["COVID19"])
-    first, again, other = (set(data.select(few, "train", seed).files) for seed in (0, 0, 1))
+    first, again, other = (set(data.select_all(few, seed)["train"].files) for seed in (0, 0, 1))
     assert first == again != other
     of_class = data.select_class(["COVID19"], "train")
-    np.testing.assert_array_equal(of_class, data.select(whole, "train").images[data.select(whole, "train").labels == 1])
+    np.testing.assert_array_equal(of_class, data.select_all(whole)["train"].images[data.select_all(whole)["train"].labels == 1])
 
 
 def test_a_setting_with_leaks_trains_on_the_twins_that_were_left_out():
@@ -183,8 +183,8 @@ def test_a_setting_with_leaks_trains_on_the_twins_that_were_left_out():
     clean = Setting(("A", "B"), "B")
     leaky = dataclasses.replace(clean, with_leaks=True)
     twin = data.files[0]
-    assert twin not in Dataset(data, table).select(clean, "train").files
-    assert twin in Dataset(data, table).select(leaky, "train").files
+    assert twin not in Dataset(data, table).select_all(clean)["train"].files
+    assert twin in Dataset(data, table).select_all(leaky)["train"].files
     assert leaky.name == "2-classes-with-leaks"
     assert split.list_unseen_test_files(table).tolist() == data.files[21:].tolist()
 

@@ -151,7 +151,7 @@ def test_another_classifier_is_one_function_and_one_entry(network, side, tmp_pat
     baseline = study.load_baseline()
     for one, other in zip(trained.model.get_weights(), baseline.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    test = study.dataset.select(study.own, "test")
+    test = study.dataset.select_all(study.own)["test"]
     outputs = classifier.predict(baseline, test.images)[:, 0]
     np.testing.assert_allclose(outputs, trained.predictions["probability"], atol=1e-6)
 

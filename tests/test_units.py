@@ -185,7 +185,7 @@ def test_a_thinned_setting_is_thinned_and_its_gan_sees_just_those(whole):
     assert counts["validation"][label] == round(share * all_counts["validation"][label])
     assert counts["test"].tolist() == all_counts["test"].tolist()
     assert counts["train"][1 - label] == all_counts["train"][1 - label]
-    other_seed = study.dataset.select(SCARCE, "train", 1)
+    other_seed = study.dataset.select_all(SCARCE, 1)["train"]
     assert set(parts["train"].files) != set(other_seed.files)
     history = gans.open_gan_folders(study, SCARCE, 0).results / "gan" / "history.csv"
     assert len(pd.read_csv(history)) == 1

@@ -167,9 +167,7 @@ def describe_network(build, *arguments):
     import keras  # here, so that naming the arms needs no deep-learning library
 
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(
-        "mixed_bfloat16"
-    )  # the same whatever this process computes in; what a layer insists on is seen
+    keras.config.set_dtype_policy("mixed_bfloat16")  # whatever this process computes in; a layer's own precision is seen
     try:
         model = build(*arguments, itertools.count().__next__)  # so it is seen which layer takes which seed
     finally:

@@ -67,7 +67,7 @@ def plan_sweep(study, name):
         largest = study.settings[-1]
         units = [unit for count in sorted({*FAKE_COUNTS, num_fakes}) for unit in list_units(largest, ["gan"], seeds, count)]
         return units + list_units(largest, ["nothing"], seeds, num_fakes)
-    also = study.settings[-1].classes[len(study.own.classes) :]
+    also = study.record["also"]
     thinned = also[0] if also else study.own.minority
     others = tuple(name for name in study.own.classes if name != study.own.minority)
     settings = [Setting((*others, thinned), thinned, count) for count in REAL_COUNTS]

@@ -46,8 +46,9 @@ class Profile:
 
     def make_classifier(self, network):
         """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
-        from xraygan.comparison.classifier import Classifier  # here, so that reading a profile needs no deep-learning library
+        from xraygan.comparison.classifier import NETWORKS, Classifier  # here, so that reading a profile needs no deep learning
 
+        keys.choose(NETWORKS, network, "CLASSIFIER")
         return Classifier(
             network=network,
             image_size=self.image_size,

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from xraygan import backend, disk, run
@@ -158,7 +158,6 @@ def begin(**asked):
     profile = profiles.load_profile(asked["PROFILE"])
     classifier = profile.make_classifier(asked["CLASSIFIER"])
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
-    classifier.build(len(source.classes))  # a network that isn't there is said now
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
     patients = audit.read_groups(asked["GROUPS"], images.files)
@@ -206,12 +205,11 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
     record = run.read_record(folders)
     profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
     recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)
-    study = _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"])
-    return replace(study, store=str(store or disk.STORE))
+    return _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"], store)
 
 
-def _study(source, folders, profile, classifier, recipe, precision):
-    return Study(str(source.root), str(disk.STORE), folders.run, profile, classifier, recipe, precision)
+def _study(source, folders, profile, classifier, recipe, precision, store=None):
+    return Study(str(source.root), str(store or disk.STORE), folders.run, profile, classifier, recipe, precision)
 
 
 def _require_settings(record, profile, machine):

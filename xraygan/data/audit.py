@@ -177,7 +177,8 @@ def shortcuts_by_setting(dataset, settings):
     """
     tables = []
     for setting in settings:
-        train, validation = (dataset.select(setting, part) for part in ("train", "validation"))
+        parts = dataset.select_all(setting)
+        train, validation = parts["train"], parts["validation"]
         table = shortcut_table(train.images, train.labels, validation.images, validation.labels)
         table = table.rename_axis("view").reset_index()
         table.insert(0, "setting", setting.name)

@@ -57,16 +57,12 @@ class Dataset:
     images: sources.ImageSet
     split: pd.DataFrame
 
-    def select(self, setting, part, seed=0):
-        """The images of one part that a training of `setting` uses: `Part`, in the split's order.
+    def select_all(self, setting, seed=0):
+        """The images that a training of `setting` uses, in the split's order: {part: `Part`} of train, validation and test.
 
         A setting with few real images keeps `num_real` training images of the minority class and as large a share of its validation
         images, other ones for each seed. Its test images are those of all.
         """
-        return self.select_all(setting, seed)[part]
-
-    def select_all(self, setting, seed=0):
-        """{part: `Part`} of train, validation and test."""
         table = self.split
         if setting.with_leaks:
             table = table.assign(part=table["part"].replace(split.LEAK, "train"))
