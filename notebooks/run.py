@@ -28,11 +28,11 @@ from xraygan.data import sources
 
 SHARED = ("DATA", "PROFILE", "RUN")
 PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
-    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS", "CLASSIFIER"),
+    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS", "CLASSIFIER", "TEST_SHARE"),
     "2_gan_training": (*SHARED, "GAN_RECIPE"),
     "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
 }
-SWEEPS = {"fakes": "number of fakes", "real": "number of real images"}
+SWEEPS = ("fakes", "real")
 NOTEBOOKS = tuple(PARAMETERS)
 LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts them at its edge
 
@@ -57,6 +57,7 @@ def main():
         "SWEEPS": bool(options.sweeps),
         "SCHEDULER": options.scheduler,
         "CLASSIFIER": options.classifier,
+        "TEST_SHARE": float(options.test_share or 0),
         "GAN_RECIPE": options.gan_recipe,
     }
     if source.is_phantom:
@@ -70,7 +71,7 @@ def main():
                 if options.refresh:
                     nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
             if options.sweep:
-                run_sweep(SWEEPS[options.sweep], source, folders, options)
+                run_sweep(options.sweep, source, folders, options)
     except (RuntimeError, OSError) as error:
         sys.exit(str(error))
     summarise(folders)
@@ -92,6 +93,7 @@ def parse_arguments():
         "also": "further class folders for a second comparison that tells them apart too, e.g. PNEUMONIA",
         "groups": "CSV with columns file and group (patients), kept together in the split",
         "classifier": "a name in xraygan/comparison/classifier.py, NETWORKS; by default the study's CNN",
+        "test-share": "draw this share of all images for the test, by patient, anew for each replicate; by default the test folder is taken",
         "gan-recipe": "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan",
         "sweeps": "anything: also try other numbers of fakes, and fewer real images (hours more)",
         "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
@@ -169,15 +171,19 @@ def list_missing(folders, sweep):
 
 def run_sweep(name, source, folders, options):
     """Train what a sweep needs, write its table and its figure, print the table."""
-    from xraygan.comparison import plan, study, workers  # here, since TensorFlow takes seconds to load
-    from xraygan.report import figures, published
+    from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
+    from xraygan.report import figures, findings, published
 
     opened = study.recall_study(str(source.root), folders.run, options.gan_recipe or "dcgan")
-    units = plan.plan_sweep(opened, name)
+    units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
     published.restore_units(opened, units)
     table = workers.train_units(opened, units, options.scheduler)
-    figures.save_sweep(table, name, folders, source.title(name))
-    print(f"\n{name}, a tendency and no claim\n\n{figures.summarise_arms(table).to_string()}")
+    print(f"\n{figures.summarise_arms(table).to_string()}")
+    if name == "fakes":
+        figures.show_fakes_sweep(table, opened)
+    elif found := scarcity.summarise(opened):
+        figures.show_scarcity(found, opened)
+        print("\n" + findings.describe_published(folders.results).replace("**", ""))
 
 
 def summarise(folders):

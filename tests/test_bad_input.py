@@ -361,7 +361,7 @@ max_train_images: 600
 classifier_epochs: 18
 classifier_updates: 0
 classifier_patience: 18
-gan_epochs: 40
+gan_updates: 40
 gan_sample_every: 2
 num_fakes: 200
 arms: [nothing, oversampling, classical, gan]
@@ -376,10 +376,10 @@ PROFILES = {
     "an object": ("!!python/object/apply:os.system ['touch sign']", "can't be read as YAML"),
     "a key too many": (PROFILE + "\ngan_colour: 3", "must have exactly the keys"),
     "a key missing": (PROFILE.replace("num_seeds:", "# num_seeds:"), "must have exactly the keys"),
-    "negative epochs": (PROFILE.replace("gan_epochs: 40", "gan_epochs: -40"), "gan_epochs in profile .* is -40"),
+    "negative epochs": (PROFILE.replace("gan_updates: 40", "gan_updates: -40"), "gan_updates in profile .* is -40"),
     "no epochs": (PROFILE.replace("classifier_epochs: 18", "classifier_epochs: 0"), "at least 1"),
-    "half an epoch": (PROFILE.replace("gan_epochs: 40", "gan_epochs: 0.5"), "gan_epochs in profile .* is 0.5"),
-    "epochs in words": (PROFILE.replace("gan_epochs: 40", "gan_epochs: many"), "gan_epochs in profile .* is 'many'"),
+    "half an epoch": (PROFILE.replace("gan_updates: 40", "gan_updates: 0.5"), "gan_updates in profile .* is 0.5"),
+    "epochs in words": (PROFILE.replace("gan_updates: 40", "gan_updates: many"), "gan_updates in profile .* is 'many'"),
     "yes for a number": (PROFILE.replace("num_fakes: 200", "num_fakes: yes"), "num_fakes in profile .* is True"),
     "images of 100 pixels": (PROFILE + "image_size: 100", "image_size in profile .* is 100; it must be a power of two"),
     "images of 16 pixels": (PROFILE + "image_size: 16", "is 16; it must be a power of two of at least 32"),
@@ -412,7 +412,7 @@ def test_profile(case, tmp_path, monkeypatch):
 def test_a_good_profile_passes(line, image_size, tmp_path):
     (tmp_path / "mine.yaml").write_text(PROFILE + line)
     loaded = profile.load_profile(tmp_path / "mine.yaml")
-    assert (loaded.image_size, loaded.gan_epochs, loaded.arms[-1]) == (image_size, 40, "gan")
+    assert (loaded.image_size, loaded.gan_updates, loaded.arms[-1]) == (image_size, 40, "gan")
     assert loaded.make_recipe("hinge").image_size == loaded.make_classifier("study_cnn").image_size == image_size
 
 

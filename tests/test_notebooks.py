@@ -28,7 +28,7 @@ max_train_images: 120
 classifier_epochs: 3
 classifier_updates: 0
 classifier_patience: 3
-gan_epochs: 3
+gan_updates: 12
 gan_sample_every: 2
 num_fakes: 20
 arms: [nothing, oversampling, gan]
@@ -217,7 +217,7 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
 def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profile, finished):
     """It needs notebook 1 alone, which is run where it wasn't, and its own GANs."""
     few = tmp_path / "few.yaml"
-    few.write_text(TINY_PROFILE.replace("num_seeds: 2", "num_seeds: 1").replace("gan_epochs: 3", "gan_epochs: 1"))
+    few.write_text(TINY_PROFILE.replace("num_seeds: 2", "num_seeds: 1").replace("gan_updates: 3", "gan_updates: 1"))
     done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--also", "PNEUMONIA", "--sweep", "real")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Notebook 1 of 1" in done.stdout and "Notebook 2" not in done.stdout
@@ -311,13 +311,13 @@ def notebook_process(pid):
     return next(int(child) for child in children if b"ipykernel" in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
-@pytest.mark.parametrize("line", ["gan_epochs: 1.5", "gan_epocs: 5"])
+@pytest.mark.parametrize("line", ["gan_updates: 1.5", "gan_epocs: 5"])
 def test_wrong_profiles_are_one_sentence(line, tmp_path, phantom_folder):
     path = tmp_path / "mine.yaml"
-    path.write_text(TINY_PROFILE.replace("gan_epochs: 3", line))
+    path.write_text(TINY_PROFILE.replace("gan_updates: 3", line))
     done = study(tmp_path, "--data", phantom_folder, "--profile", path)
     assert done.returncode == 1
-    assert re.search(r"gan_epochs in profile mine.yaml is|must have exactly the keys", done.stderr)
+    assert re.search(r"gan_updates in profile mine.yaml is|must have exactly the keys", done.stderr)
 
 
 @pytest.mark.slow

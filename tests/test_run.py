@@ -74,15 +74,15 @@ def test_a_training_in_several_goes_is_counted_whole(folders):
 def test_a_run_with_models_is_not_overwritten_by_another(folders):
     """Notebook 1 again: on another computer, with more epochs, it goes on; with other classes or another precision it would mix two runs."""
     machine = {"precision": "float32", "cores": 2}
-    run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 3}, machine=machine)
+    run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 3}, machine=machine)
     run.note(folders, models={"before_gan": "hash"})
-    run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 4}, machine=machine | {"cores": 64})
+    run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine=machine | {"cores": 64})
     notes = run.read_record(folders)
     assert notes["models"] == {"before_gan": "hash"} and notes["machine"]["cores"] == 64
     with pytest.raises(ValueError, match="was made with another classes: choose another name with RUN, or delete"):
-        run.start_record(folders, classes=("A", "C"), profile={"gan_epochs": 4}, machine=machine)
+        run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
     with pytest.raises(ValueError, match="was made with another precision"):
-        run.start_record(folders, classes=("A", "B"), profile={"gan_epochs": 4}, machine={"precision": "mixed_bfloat16"})
+        run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine={"precision": "mixed_bfloat16"})
     assert run.read_record(folders) == notes
 
 

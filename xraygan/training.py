@@ -18,12 +18,12 @@ SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's 
 class RepeatingShuffle(keras.utils.PyDataset):
     """An endless chain of shuffles of the images, cut into batches.
 
-    Batch `step` of the chain depends on the seed and on `step` alone, so a resumed training sees what an undisturbed one does.
+    Batch `step` of the chain, and how its images are transformed, depends on the seed and on `step` alone, so a resumed training sees what an undisturbed one does.
     """
 
     num_batches = None  # endless for Keras, which then neither shuffles again nor fetches across an epoch's end
 
-    def __init__(self, images, labels, normalise, batch_size, seed, first_step=0):
+    def __init__(self, images, labels, normalise, batch_size, seed, first_step=0, transform=None):
         """
         Args:
             images: `uint8 (N, H, W, 1)`.
@@ -32,14 +32,20 @@ class RepeatingShuffle(keras.utils.PyDataset):
             batch_size: images an update.
             seed: of the order.
             first_step: where to start in the chain.
+            transform: (`uint8` images, random generator) → what is shown instead, drawn anew for each batch; None shows them as they are.
         """
         super().__init__()
+        self.transform = transform
         self.images, self.labels, self.normalise = images, labels, normalise
         self.batch_size, self.seed, self.first_step = batch_size, seed, first_step
 
     def __getitem__(self, index):
-        rows = self.rows_of_step(self.first_step + index)
-        images = self.normalise(self.images[rows])
+        step = self.first_step + index
+        rows = self.rows_of_step(step)
+        images = self.images[rows]
+        if self.transform:
+            images = self.transform(images, np.random.default_rng([self.seed, step]))
+        images = self.normalise(images)
         return images if self.labels is None else (images, self.labels[rows])
 
     def rows_of_step(self, step):

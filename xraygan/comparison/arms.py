@@ -4,14 +4,16 @@ Every arm trains for the same number of updates an epoch on the same validation 
 *kind* of extra images is one function in `ADDITIONS`.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from xraygan import keys
-
-BATCH_SIZE = 64
+from xraygan.data.dataset import RESERVE
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Arm:
         adds: the kinds of extra images and the share of each, e.g. `(("fakes", 0.5), ("transformed", 0.5))`; shares sum to 1.
         weighs: whether the loss weighs the minority class as if the extra images were there.
         keeps_real: whether the real images of the minority class stay in the training part.
+        transforms: whether every training image of every class is transformed anew each time that it's shown.
         max_shift: of transformed images, in each direction, a share of the side.
         max_rotation: of transformed images, a share of a full turn.
         flips: whether transformed images are flipped left to right at random.
@@ -32,6 +35,7 @@ class Arm:
     adds: tuple = ()
     weighs: bool = False
     keeps_real: bool = True
+    transforms: bool = False
     max_shift: float = 0.1
     max_rotation: float = 10 / 360  # patients lie that crooked, not more
     flips: bool = True
@@ -41,9 +45,15 @@ class Arm:
         """Whether it can only be trained after a GAN."""
         return "fakes" in dict(self.adds)
 
+    @property
+    def needs_reserve(self):
+        """Whether it can only be trained where there are further real images."""
+        return "real" in dict(self.adds)
+
     def describe(self):
-        """The contents of the arm as a key takes them: its fields, and what it adds as code."""
-        return keys.describe(self) | {"additions": [keys.describe(ADDITIONS[kind]) for kind, _ in self.adds]}
+        """The contents of the arm as a key takes them: its fields, and what it adds or does to images as code."""
+        code = [ADDITIONS[kind] for kind, _ in self.adds] + [transform] * self.transforms
+        return keys.describe(self) | {"code": keys.describe(code)}
 
 
 ARMS = {
@@ -51,15 +61,17 @@ ARMS = {
     "class_weights": Arm("the weights that give each class the share it has among images and fakes", weighs=True),
     "oversampling": Arm("training images of the minority class again", adds=(("copies", 1.0),)),
     "classical": Arm("training images of the minority class shifted, rotated, flipped", adds=(("transformed", 1.0),)),
+    "on_the_fly": Arm("nothing; every image of every class is shifted, rotated, flipped anew each time", transforms=True),
     "gan": Arm("fakes of the GAN", adds=(("fakes", 1.0),)),
     "gan_and_classical": Arm("half fakes, half classical", adds=(("fakes", 0.5), ("transformed", 0.5))),
     "classical_without_flip": Arm(
         "as classical, but no flip: a flipped chest has its heart on the wrong side", adds=(("transformed", 1.0),), flips=False
     ),
+    "more_real": Arm("as many real images of further patients: what fakes are measured by", adds=(("real", 1.0),)),
     # Nobody would choose it; notebook 3 uses it to see what a classifier learns from fakes alone.
     "gan_without_real": Arm("fakes instead of real images of the minority class", adds=(("fakes", 1.0),), keeps_real=False),
 }
-PRIMARY = ("oversampling", "gan")  # the contrast named before any result: the second against the first
+NEEDED = ("nothing", "oversampling", "gan")  # what the primary contrasts compare
 FAKES_INSTEAD = "gan_without_real"
 
 
@@ -82,6 +94,7 @@ class TrainingImages(NamedTuple):
         weights: `float (num_classes,)`, of an image of each class in the loss.
         num_real: real images, which set the length of an epoch; also those that an arm then leaves out.
         num_real_minority: those of the minority class.
+        transform: (`uint8 (B, S, S, 1)`, random generator) → the same images changed, at each pass anew; None shows them as they are.
     """
 
     images: np.ndarray
@@ -89,15 +102,22 @@ class TrainingImages(NamedTuple):
     weights: np.ndarray
     num_real: int
     num_real_minority: int
+    transform: Callable | None = None
+
+    @property
+    def shares(self):
+        """The share of the loss that each class has, `float (num_classes,)`: what the classifier learns how frequent a class is."""
+        weighed = np.bincount(self.labels, minlength=len(self.weights)) * self.weights
+        return weighed / weighed.sum()
 
 
-def rebalance(name, setting, train, num_extra, fakes, seed):
+def rebalance(name, setting, parts, num_extra, fakes, seed):
     """The training images of an arm: the real ones, those that it adds, and the weights that it gives.
 
     Args:
         name: a key of `ARMS`.
         setting: `dataset.Setting`.
-        train: `dataset.Part`, real images.
+        parts: {part: `dataset.Part`} of `Dataset.select_all`.
         num_extra: how many images to add.
         fakes: `uint8 (M, S, S, 1)`; None for arms without fakes.
         seed: of choices and transformations.
@@ -106,12 +126,13 @@ def rebalance(name, setting, train, num_extra, fakes, seed):
         `TrainingImages`.
 
     Raises:
-        ValueError: there's no such arm, or there are fewer fakes than it adds.
+        ValueError: there's no such arm, or there are fewer fakes or further real images than it adds.
     """
     arm, label = choose_arm(name), setting.minority_label
-    images, labels, _ = train
+    images, labels, _ = parts["train"]
     real = images[labels == label]
-    extra = make_extra_images(name, real, num_extra, fakes, seed)
+    sources = Sources(real, fakes, parts[RESERVE].images)
+    extra = make_extra_images(name, sources, num_extra, seed)
     counts = np.bincount(labels, minlength=len(setting.classes))
     if not arm.keeps_real:
         images, labels = images[labels != label], labels[labels != label]
@@ -119,17 +140,39 @@ def rebalance(name, setting, train, num_extra, fakes, seed):
         np.concatenate([images, extra]),
         np.concatenate([labels, np.full(len(extra), label)]),
         weigh_classes(counts, label, num_extra) if arm.weighs else np.ones(len(counts)),
-        len(train.images),
+        len(parts["train"].images),
         len(real),
+        functools.partial(transform, arm=arm) if arm.transforms else None,
     )
 
 
-def make_extra_images(name, real, num_extra, fakes, seed):
-    """The images of the minority class that an arm adds, `uint8 (num_extra, S, S, 1)`, or none; arguments as in `rebalance`."""
-    arm, made = choose_arm(name), [real[:0]]
+class Sources(NamedTuple):
+    """Where extra images of the minority class come from: `uint8 (N, S, S, 1)` each, or None where there are none.
+
+    Attributes:
+        real: its real training images.
+        fakes: of its GAN.
+        reserve: its further real images, which the setting doesn't use.
+    """
+
+    real: np.ndarray
+    fakes: np.ndarray | None = None
+    reserve: np.ndarray | None = None
+
+
+def make_extra_images(name, sources, num_extra, seed):
+    """The images of the minority class that an arm adds, `uint8 (num_extra, S, S, 1)`, or none.
+
+    Args:
+        name: a key of `ARMS`.
+        sources: `Sources`.
+        num_extra: how many images to add.
+        seed: of choices and transformations.
+    """
+    arm, made = choose_arm(name), [sources.real[:0]]
     counts = [int(share * num_extra) for _, share in arm.adds[:-1]]
     for (kind, _), count in zip(arm.adds, [*counts, num_extra - sum(counts)], strict=False):
-        made.append(ADDITIONS[kind](name, real, count, fakes, seed))
+        made.append(ADDITIONS[kind](name, sources, count, seed))
     return np.concatenate(made)
 
 
@@ -148,43 +191,67 @@ def weigh_classes(counts, minority_label, num_extra):
     return enlarged / counts * counts.sum() / enlarged.sum()
 
 
-# Kinds of extra images: functions (arm's name, real images, how many, fakes, seed) → `uint8 (count, S, S, 1)`
+def transform(images, rng, arm):
+    """Each image by its own random amount shifted, rotated, and perhaps flipped left to right.
 
+    What moves in from outside mirrors the border: black corners would give transformed images away.
 
-def take_fakes(name, real, count, fakes, seed):
-    """The first fakes of a GAN."""
-    num_fakes = 0 if fakes is None else len(fakes)
-    if num_fakes < count:
-        raise ValueError(f"arm {name!r} adds {count} fakes, and there are {num_fakes}.")
-    return fakes[:count]
+    Args:
+        images: `uint8 (N, S, S, 1)`.
+        rng: `numpy.random.Generator`.
+        arm: `Arm`, for its ranges.
 
-
-def copy_real(name, real, count, fakes, seed):
-    """Real images again, each as often as any other."""
-    return real[_draw_evenly(len(real), count, seed)]
-
-
-def transform_real(name, real, count, fakes, seed):
-    """Real images again, each by its own random amount shifted, rotated, and perhaps flipped left to right.
-
-    What moves in from outside mirrors the border: black corners would give the minority class away.
+    Returns:
+        `uint8 (N, S, S, 1)`.
     """
-    from keras import layers, ops  # here, so that naming the arms needs no deep-learning library
-
-    arm, images = ARMS[name], copy_real(name, real, count, fakes, seed)
-    steps = [
-        layers.RandomTranslation(arm.max_shift, arm.max_shift, fill_mode="reflect", seed=seed, dtype="float32"),
-        layers.RandomRotation(arm.max_rotation, fill_mode="reflect", seed=seed + 1, dtype="float32"),
-    ]
-    if arm.flips:
-        steps.append(layers.RandomFlip("horizontal", seed=seed + 2, dtype="float32"))
-    changed = np.zeros(images.shape, np.uint8)
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = images[start : start + BATCH_SIZE].astype(np.float32)
-        for step in steps:
-            batch = step(batch, training=True)
-        changed[start : start + BATCH_SIZE] = np.rint(np.clip(ops.convert_to_numpy(batch), 0, 255))
+    size = images.shape[1]
+    middle = np.array([(size - 1) / 2] * 2)
+    shifts = rng.uniform(-arm.max_shift, arm.max_shift, (len(images), 2)) * size
+    angles = rng.uniform(-arm.max_rotation, arm.max_rotation, len(images)) * 2 * np.pi
+    flipped = rng.random(len(images)) < 0.5 * arm.flips
+    changed = np.empty_like(images)
+    for image, shift, angle, flip, target in zip(images, shifts, angles, flipped, changed, strict=True):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        moved = ndimage.affine_transform(
+            (image[:, ::-1] if flip else image)[..., 0].astype(np.float32),
+            turn,
+            middle - turn @ (middle + shift),  # of the pixel (row, column) that is shown at each place
+            order=1,
+            mode="reflect",
+        )
+        target[..., 0] = np.rint(moved)
     return changed
+
+
+# Kinds of extra images: functions (arm's name, `Sources`, how many, seed) → `uint8 (count, S, S, 1)`
+
+
+def take_fakes(name, sources, count, seed):
+    """The first fakes of a GAN."""
+    _require(sources.fakes, count, f"arm {name!r} adds {count} fakes")
+    return sources.fakes[:count]
+
+
+def take_reserve(name, sources, count, seed):
+    """Real images that the setting doesn't use, drawn at random."""
+    _require(sources.reserve, count, f"arm {name!r} adds {count} further real images")
+    return sources.reserve[_draw_evenly(len(sources.reserve), count, seed)]
+
+
+def _require(images, count, wish):
+    there = 0 if images is None else len(images)
+    if there < count:
+        raise ValueError(f"{wish}, and there are {there}.")
+
+
+def copy_real(name, sources, count, seed):
+    """Real images again, each as often as any other."""
+    return sources.real[_draw_evenly(len(sources.real), count, seed)]
+
+
+def transform_real(name, sources, count, seed):
+    """Real images again, each changed by `transform`."""
+    return transform(copy_real(name, sources, count, seed), np.random.default_rng(seed), ARMS[name])
 
 
 def _draw_evenly(size, count, seed):
@@ -194,4 +261,4 @@ def _draw_evenly(size, count, seed):
     return np.concatenate([rng.permutation(size) for _ in range(laps)])[:count] if count else np.zeros(0, int)
 
 
-ADDITIONS = {"fakes": take_fakes, "copies": copy_real, "transformed": transform_real}
+ADDITIONS = {"fakes": take_fakes, "copies": copy_real, "transformed": transform_real, "real": take_reserve}

@@ -89,7 +89,7 @@ class Classifier:
     def describe(self, num_classes):
         """The contents of the description as a key takes them: its fields, its network as built, its training as code."""
         network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
-        code = keys.describe([compile_network, make_targets, training.RepeatingShuffle.rows_of_step, utils.to_unit])
+        code = keys.describe([compile_network, make_targets, training.RepeatingShuffle, utils.to_unit])
         return keys.describe(self) | {"network": network, "code": code}
 
 
@@ -132,12 +132,14 @@ def train_classifier(classifier, setting, images, validation, seed, state_folder
         parameters={"seed": seed, "classes": setting.classes, "updates_per_epoch": updates}
         | {"precision": keras.mixed_precision.global_policy().name, "weights": images.weights.tolist()}
         | {"images": training.fingerprint(images.images, targets), "validation": training.fingerprint(*validation[:2])}
-        | {"network": classifier.describe(len(setting.classes))["network"]},
+        | {"network": classifier.describe(len(setting.classes))["network"], "transform": keys.describe(images.transform)},
         monitor="val_loss",
         patience=classifier.patience,
     )
     history = resumable.fit(
-        lambda step: training.RepeatingShuffle(images.images, targets, utils.to_unit, classifier.batch_size, seed, step),
+        lambda step: training.RepeatingShuffle(
+            images.images, targets, utils.to_unit, classifier.batch_size, seed, step, images.transform
+        ),
         updates,
         classifier.count_epochs(images.num_real),
         description,
@@ -165,22 +167,42 @@ def predict(model, images, batch_size=128):
     return np.concatenate(batches)
 
 
-def tabulate_predictions(files, labels, outputs, setting):
-    """Per-image predictions: file, label, prediction, probability (of the minority class), and one column a class if more than two."""
+def tabulate_predictions(files, labels, outputs, setting, shares):
+    """What a classifier says of each test image, by the rule that balanced accuracy rewards.
+
+    A classifier trained on many healthy and few sick images learns that few are sick. Balanced accuracy counts both classes alike, so each
+    probability is divided by the class's share of the training images before the largest is taken (Menon et al. 2021,
+    arXiv:2007.07314): nothing is tuned, and the rule is the same for every arm.
+
+    Args:
+        files: `str (N,)`.
+        labels: `int (N,)`, indices into the setting's classes.
+        outputs: `float (N, 1)` for two classes, `(N, num_classes)` for more, as `predict` gives them.
+        setting: `dataset.Setting`.
+        shares: `float (num_classes,)`, of each class among what the classifier was trained on, see `arms.TrainingImages`.
+
+    Returns:
+        DataFrame: file, label, prediction (by that rule), likeliest (the class with the largest probability), probability (of the
+        minority class), and one column a class if more than two.
+    """
     names, outputs = np.array(setting.classes), outputs.astype(np.float64)  # what a CSV gives back exactly
     minority = setting.minority_label
+    by_class, extra = outputs, {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
     if len(names) == 2:
-        positive = outputs[:, 0]
-        predicted = np.where(positive >= 0.5, minority, 1 - minority)
-        extra = {}
-    else:
-        positive = outputs[:, minority]
-        predicted = outputs.argmax(axis=1)
-        extra = {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
-    columns = {"file": files, "label": names[labels], "prediction": names[predicted], "probability": positive} | extra
-    return pd.DataFrame(columns)
+        by_class, extra = np.concatenate([1 - outputs, outputs] if minority else [outputs, 1 - outputs], axis=1), {}
+    return pd.DataFrame(
+        {
+            "file": files,
+            "label": names[labels],
+            "prediction": names[(by_class / shares).argmax(axis=1)],
+            "likeliest": names[by_class.argmax(axis=1)],
+            "probability": by_class[:, minority],
+        }
+        | extra
+    )
 
 
 def read_predictions(file):
     """A table of `tabulate_predictions` as it was written: class names are text, also one called None."""
-    return pd.read_csv(file, dtype={"file": str, "label": str, "prediction": str}, keep_default_na=False)
+    names = dict.fromkeys(("file", "label", "prediction", "likeliest"), str)
+    return pd.read_csv(file, dtype=names, keep_default_na=False)

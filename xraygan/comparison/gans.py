@@ -30,7 +30,8 @@ def ensure_fakes(study, unit):
         real, validation = (
             parts[name].images[parts[name].labels == setting.minority_label] for name in ("train", "validation")
         )
-        judge = fidelity.make_judge(study.load_baseline(), real, validation)
+        # With few real images there are too few to choose an epoch by, and the baseline has learnt from all of them.
+        judge = None if setting.num_real else fidelity.make_judge(study.load_baseline(), real, validation)
         generator, _, _ = dcgan.train_gan(real, study.recipe, seed, folders, judge)
     manifest = folders.generated / "manifest.csv"
     count = max(unit.num_extra, len(pd.read_csv(manifest)) if manifest.exists() else 0)  # the first ones are the same
@@ -48,7 +49,7 @@ def _require_same_recipe(study):
     parameters = study.folders.models / "gan_state" / "parameters.json"
     if not parameters.exists():
         return  # only its results were taken over
-    then, now = disk.read_json(parameters), dcgan.describe_without_length(study.recipe)
+    then, now = disk.read_json(parameters), dcgan.describe_training(study.recipe)
     changed = [name for name in now if now[name] != then.get(name)]
     if changed:
         raise ValueError(

@@ -12,25 +12,25 @@ from xraygan.comparison import classifier
 from xraygan.gan import fidelity
 
 
-def count_found(models, images_by_kind, setting):
+def count_found(trained, images_by_kind, setting):
     """How many images of the minority class each model finds, by kind: sensitivity on real ones beside that on fakes.
 
     Args:
-        models: {name: classifier}.
+        trained: {name: `units.Trained`}.
         images_by_kind: {kind: `uint8 (N, S, S, 1)`}, all of the minority class.
         setting: `dataset.Setting`.
 
     Returns:
         DataFrame: a row a model, a column a kind, 0 to 1.
     """
-    shares = {}
-    for name, model in models.items():
-        shares[name] = {}
+    found = {}
+    for name, (model, shares, *_) in trained.items():
+        found[name] = {}
         for kind, images in images_by_kind.items():
             outputs, labels = classifier.predict(model, images), np.full(len(images), setting.minority_label)
-            predictions = classifier.tabulate_predictions([""] * len(images), labels, outputs, setting)
-            shares[name][kind] = (predictions["prediction"] == setting.minority).mean()
-    return pd.DataFrame(shares).T
+            predictions = classifier.tabulate_predictions([""] * len(images), labels, outputs, setting, shares)
+            found[name][kind] = (predictions["prediction"] == setting.minority).mean()
+    return pd.DataFrame(found).T
 
 
 def grad_cam(model, images, label=1):

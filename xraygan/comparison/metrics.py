@@ -19,7 +19,8 @@ class Answers(NamedTuple):
     """What a model said of N test images.
 
     Attributes:
-        truth, predicted: class names `(N,)`.
+        truth, predicted: class names `(N,)`, the second by the rule of `classifier.tabulate_predictions`.
+        likeliest: class names `(N,)`, the class with the largest probability, whatever the class shares.
         positive, called: `bool (N,)`, whether an image is of the minority class and whether it was called so.
         probability: `float (N,)` of the minority class.
         by_class: {class name: `float (N,)`}, the probability of each class; with two classes of the minority alone.
@@ -27,6 +28,7 @@ class Answers(NamedTuple):
 
     truth: np.ndarray
     predicted: np.ndarray
+    likeliest: np.ndarray
     positive: np.ndarray
     called: np.ndarray
     probability: np.ndarray
@@ -38,31 +40,33 @@ class Metric:
     """One metric: its name in words, and a function of `Answers` that gives a number, or None where it's undefined.
 
     `needs` says when it is defined: "positive", "negative" or "both" where such images are there, "every class", or "" always.
+    A metric that verdicts are about has a `margin`, below which a difference is of no practical interest, and `influence`, a function of
+    `Answers` → `float (N,)`: what each test image adds to the metric, less its mean over the image's class.
     """
 
     words: str
     compute: Callable
     needs: str = ""
     is_count: bool = False
+    margin: float = 0.0
+    is_ranking: bool = False
+    influence: Callable | None = None
 
 
 def compute_metrics(predictions, classes, minority):
     """All metrics of one model.
 
     Args:
-        predictions: table with columns label, prediction, probability (of the minority class) and, for more than two classes,
-            probability_CLASS.
+        predictions: table with columns label, prediction, likeliest, probability (of the minority class) and, for more than two
+            classes, probability_CLASS.
         classes: class names, in order.
         minority: the positive class.
 
     Returns:
         {name in `METRICS`: float, int, or None where undefined}.
     """
-    truth, predicted = predictions["label"].to_numpy(), predictions["prediction"].to_numpy()
-    probability = predictions["probability"].to_numpy(dtype=float)
-    columns = {name: f"probability_{name}" for name in classes} if len(classes) > 2 else {minority: "probability"}
-    by_class = {name: predictions[column].to_numpy(dtype=float) for name, column in columns.items()}
-    answers = Answers(truth, predicted, truth == minority, predicted == minority, probability, by_class)
+    answers = read_answers(predictions, classes, minority)
+    truth = answers.truth
     is_met = {
         "": True,
         "positive": answers.positive.any(),
@@ -73,9 +77,32 @@ def compute_metrics(predictions, classes, minority):
     return {name: metric.compute(answers) if is_met[metric.needs] else None for name, metric in METRICS.items()}
 
 
+def read_answers(predictions, classes, minority):
+    """A table of predictions as `Answers`; arguments as in `compute_metrics`."""
+    truth, predicted = predictions["label"].to_numpy(), predictions["prediction"].to_numpy()
+    probability = predictions["probability"].to_numpy(dtype=float)
+    columns = {name: f"probability_{name}" for name in classes} if len(classes) > 2 else {minority: "probability"}
+    by_class = {name: predictions[column].to_numpy(dtype=float) for name, column in columns.items()}
+    likeliest = predictions["likeliest"].to_numpy()
+    return Answers(truth, predicted, likeliest, truth == minority, predicted == minority, probability, by_class)
+
+
 def balanced_accuracy(answers):
     """The mean over classes of the share of its images that is called right."""
     return float(sk.balanced_accuracy_score(answers.truth, answers.predicted))
+
+
+def influence_balanced_accuracy(answers):
+    """Whether each image is called right, less its class's mean, by the size of its class and the number of classes."""
+    right = (answers.truth == answers.predicted).astype(float)
+    names, place, counts = np.unique(answers.truth, return_inverse=True, return_counts=True)
+    means = np.bincount(place, weights=right) / counts
+    return (right - means[place]) / counts[place] / len(names)
+
+
+def balanced_accuracy_of_likeliest(answers):
+    """Balanced accuracy where the class with the largest probability is called, as the original study does."""
+    return float(sk.balanced_accuracy_score(answers.truth, answers.likeliest))
 
 
 def accuracy(answers):
@@ -96,6 +123,32 @@ def specificity(answers):
 def auroc(answers):
     """Area under the ROC curve; with more than two classes the mean of each class against the rest."""
     return float(np.mean([sk.roc_auc_score(answers.truth == name, values) for name, values in answers.by_class.items()]))
+
+
+def influence_auroc(answers):
+    """The share of the other class that each image is ranked rightly against, less its class's mean, by the size of its class.
+
+    With more than two classes, the mean over each class against the rest, as in `auroc`.
+    """
+    parts = [rank_influence(values, answers.truth == name) for name, values in answers.by_class.items()]
+    return np.mean(parts, axis=0)
+
+
+def rank_influence(values, positive):
+    """The structural components of AUROC (DeLong et al. 1988, doi:10.2307/2531595), from mid-ranks as Sun and Xu 2014 compute them.
+
+    Args:
+        values: `float (…, N)`, larger for positive.
+        positive: `bool (N,)`.
+
+    Returns:
+        `float (…, N)`: what each image adds to AUROC, less the mean over its class; its squares' sum estimates AUROC's variance.
+    """
+    ranks, influence = stats.rankdata(values, axis=-1), np.empty(np.shape(values))
+    for members, sign in ((positive, 1), (~positive, -1)):
+        above = (ranks[..., members] - stats.rankdata(values[..., members], axis=-1)) / (~members).sum()
+        influence[..., members] = sign * (above - above.mean(axis=-1, keepdims=True)) / members.sum()
+    return influence
 
 
 def auprc(answers):
@@ -143,11 +196,16 @@ def expected_calibration_error(positive, probability, num_bins=10):
 
 
 METRICS = {
-    "balanced_accuracy": Metric("balanced accuracy", balanced_accuracy, "every class"),
+    "balanced_accuracy": Metric(
+        "balanced accuracy", balanced_accuracy, "every class", margin=0.02, influence=influence_balanced_accuracy
+    ),
+    "balanced_accuracy_of_likeliest": Metric(
+        "balanced accuracy, likeliest class", balanced_accuracy_of_likeliest, "every class"
+    ),
     "accuracy": Metric("accuracy", accuracy),
     "sensitivity": Metric("sensitivity", sensitivity, "positive"),
     "specificity": Metric("specificity", specificity, "negative"),
-    "auroc": Metric("AUROC", auroc, "every class"),
+    "auroc": Metric("AUROC", auroc, "every class", margin=0.01, is_ranking=True, influence=influence_auroc),
     "auprc": Metric("AUPRC", auprc, "both"),
     "mcc": Metric("MCC", mcc, "both"),
     "brier": Metric("Brier score (lower is better)", brier),

@@ -1,19 +1,13 @@
-"""What is trained: the units of the comparison, those that show what leaks are worth, and the sweeps."""
+"""What is trained: the units of the comparison, those that show what leaks are worth, those of few real images, and a sweep."""
 
 from dataclasses import replace
 
-from xraygan.comparison.arms import FAKES_INSTEAD
+from xraygan.comparison.arms import ARMS, FAKES_INSTEAD
 from xraygan.comparison.units import Unit
 from xraygan.data import split
-from xraygan.data.dataset import Setting
 
-FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that a sweep tries beside the profile's
-REAL_COUNTS = (115, 25)  # numbers of real training images that a sweep thins a class to
-SWEEP_ARMS, SWEEP_SEEDS = ("nothing", "oversampling", "classical", "gan"), 3
-SWEEPS = {  # each sweep's column in the table of its trainings
-    "number of fakes": "extra_images",
-    "number of real images": "real_minority",
-}
+FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that the sweep tries beside the profile's
+SWEEP_SEEDS = 3
 
 
 def list_units(setting, arm_names, seeds, num_extra):
@@ -38,9 +32,25 @@ def plan_after(study):
 
 def plan_comparison(study):
     """The units of the comparison: every setting, arm and seed."""
-    profile = study.profile
-    seeds = list_seeds(study, profile.num_seeds)
-    return [unit for setting in study.settings for unit in list_units(setting, profile.arms, seeds, profile.num_fakes)]
+    seeds = list_seeds(study, study.profile.num_seeds)
+    return [
+        unit
+        for setting in study.settings
+        for unit in list_units(setting, list_arms(study, setting), seeds, study.profile.num_fakes)
+    ]
+
+
+def list_arms(study, setting):
+    """The profile's arms; that of further real images only where there are as many as fakes."""
+    enough = count_reserve(study, setting) >= study.profile.num_fakes
+    return [name for name in study.profile.arms if enough or not ARMS[name].needs_reserve]
+
+
+def count_reserve(study, setting):
+    """How many real training images of the minority class a setting doesn't use."""
+    counts = study.record["data"]["counts"]
+    trained, unused = (counts.get(part, {}).get(setting.minority, 0) for part in ("train", split.UNUSED))
+    return unused + (trained - setting.num_real if setting.num_real else 0)
 
 
 def plan_leaks(study):
@@ -56,19 +66,37 @@ def plan_fakes_instead(study):
     return [replace(plan_after(study), arm=FAKES_INSTEAD)]
 
 
-def plan_sweep(study, name):
-    """The units of one sweep, a key of `SWEEPS`: it shows a tendency and makes no claim.
-
-    Fakes are swept in the setting with most classes. Real images are thinned in the first of the further classes, told from the
-    majority alone (on the Kaggle set these two come from one hospital), or in the minority class where there's no further one.
-    """
+def plan_fakes_sweep(study):
+    """The units with other numbers of fakes, in the setting with most classes: a tendency, no claim."""
     num_fakes, seeds = study.profile.num_fakes, list_seeds(study, min(SWEEP_SEEDS, study.profile.num_seeds))
-    if name == "number of fakes":
-        largest = study.settings[-1]
-        units = [unit for count in sorted({*FAKE_COUNTS, num_fakes}) for unit in list_units(largest, ["gan"], seeds, count)]
-        return units + list_units(largest, ["nothing"], seeds, num_fakes)
-    also = study.record["also"]
-    thinned = also[0] if also else study.own.minority
-    others = tuple(name for name in study.own.classes if name != study.own.minority)
-    settings = [Setting((*others, thinned), thinned, count) for count in REAL_COUNTS]
-    return [unit for setting in settings for unit in list_units(setting, SWEEP_ARMS, seeds, num_fakes)]
+    largest = study.settings[-1]
+    units = [unit for count in sorted({*FAKE_COUNTS, num_fakes}) for unit in list_units(largest, ["gan"], seeds, count)]
+    return units + list_units(largest, ["nothing"], seeds, num_fakes)
+
+
+def plan_scarcity(study):
+    """The units that say what remedies are worth where patients are few, by replicate: so many real images of the minority class, every arm."""
+    profile = study.profile
+    sizes = _list_settings(study, profile.scarce_counts)
+    units = [
+        unit
+        for setting, count in zip(sizes, profile.scarce_seeds, strict=False)
+        for unit in list_units(setting, list_arms(study, setting), list_seeds(study, count), profile.num_fakes)
+    ]
+    return sorted(units, key=lambda unit: unit.seed)
+
+
+def plan_curve(study):
+    """The units of the learning curve: nothing added, more and more real images of the minority class, at last perhaps all."""
+    profile = study.profile
+    settings = _list_settings(study, profile.curve_counts)
+    if len(settings) < len(profile.curve_counts):
+        settings.append(study.own)
+    seeds = list_seeds(study, profile.curve_seeds)
+    return [unit for setting in settings for unit in list_units(setting, ["nothing"], seeds, profile.num_fakes)]
+
+
+def _list_settings(study, numbers):
+    """The run's own classes with so many real images of the minority class; numbers that it has no more images than are left out."""
+    there = study.record["data"]["counts"]["train"][study.own.minority]
+    return [replace(study.own, num_real=number) for number in numbers if number < there]

@@ -23,26 +23,34 @@ class Profile:
         classifier_epochs: at most this many epochs.
         classifier_updates: and at most this many updates; 0 for no such limit.
         classifier_patience: epochs without a better validation loss before training stops.
-        gan_epochs: passes over the minority class.
-        gan_sample_every: epochs between two sample grids.
+        gan_updates: updates of the GAN, however many images there are.
+        gan_sample_every: updates between two sample grids, about: a grid is drawn at the end of an epoch.
         num_fakes: generated images to add.
         arms: the ways to rebalance that are compared, names of `arms.ARMS`.
-        num_seeds: how often each is trained, each time with other initial weights and another GAN.
+        num_seeds: how often each is trained: replicates, each with other training images, other initial weights and another GAN.
         image_size: pixels a side, a power of two; may be left out of the file.
         classifier_batch: images an update; may be left out of the file.
+        scarce_counts: numbers of real training images of the minority class at which all arms are compared; may be left out.
+        scarce_seeds: the number of replicates at each of them.
+        curve_counts: numbers of real training images at which nothing is added, for the learning curve; may be left out.
+        curve_seeds: the number of replicates at each of them.
     """
 
     max_train_images: int
     classifier_epochs: int
     classifier_updates: int
     classifier_patience: int
-    gan_epochs: int
+    gan_updates: int
     gan_sample_every: int
     num_fakes: int
     arms: tuple
     num_seeds: int
     image_size: int = utils.IMAGE_SIZE
     classifier_batch: int = 128  # as in the study this project rebuilds
+    scarce_counts: tuple = ()
+    scarce_seeds: tuple = ()
+    curve_counts: tuple = ()
+    curve_seeds: int = 0
 
     def make_classifier(self, network):
         """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
@@ -62,12 +70,13 @@ class Profile:
         """The GAN's recipe of this name, at this size."""
         from xraygan.gan.recipe import RECIPES
 
-        sizes = {"image_size": self.image_size, "epochs": self.gan_epochs, "sample_every": self.gan_sample_every}
+        sizes = {"image_size": self.image_size, "updates": self.gan_updates, "sample_every": self.gan_sample_every}
         return dataclasses.replace(keys.choose(RECIPES, name, "GAN_RECIPE"), **sizes)
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}
-MAY_BE_ZERO = ("max_train_images", "classifier_updates")
+MAY_BE_ZERO = ("max_train_images", "classifier_updates", "curve_seeds")
+LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 
 def load_profile(name):
@@ -95,10 +104,11 @@ def load_profile(name):
         raise ValueError(
             f"profile {path.name} must have exactly the keys {', '.join(sorted(required))}, and may have {', '.join(sorted(expected - required))}."
         )
-    for key in set(values) - {"arms"}:
+    for key in set(values) - {"arms", *LISTS}:
         _require_whole_number(key, values[key], path.name)
     _require_arms(values["arms"], path.name)
-    return Profile(**values | {"arms": tuple(values["arms"])})
+    _require_lists({key: values.get(key, []) for key in LISTS}, path.name)
+    return read_profile(values)
 
 
 def _require_whole_number(key, value, file):
@@ -109,22 +119,30 @@ def _require_whole_number(key, value, file):
         raise ValueError(f"image_size in profile {file} is {value}; it must be a power of two of at least {SMALLEST_IMAGE}.")
 
 
+def _require_lists(lists, file):
+    for key, numbers in lists.items():
+        if not isinstance(numbers, list) or not all(type(number) is int and number > 0 for number in numbers):
+            raise ValueError(f"{key} in profile {file} is {numbers!r}; it must be a list of whole numbers of at least 1.")
+    if len(lists["scarce_counts"]) != len(lists["scarce_seeds"]):
+        raise ValueError(f"scarce_counts and scarce_seeds in profile {file} must be equally long.")
+
+
 def _require_arms(named, file):
     names = named if isinstance(named, list) else []
     if (
-        not {*arms.PRIMARY, "nothing"} <= {name for name in names if isinstance(name, str)}
+        not set(arms.NEEDED) <= {name for name in names if isinstance(name, str)}
         or not all(name in tuple(arms.ARMS) for name in names)
         or len(set(names)) < len(names)
     ):
         raise ValueError(
-            f"arms in profile {file} must be a list of {', '.join(arms.ARMS)}, each at most once, with nothing, {' and '.join(arms.PRIMARY)} among them."
+            f"arms in profile {file} must be a list of {', '.join(arms.ARMS)}, each at most once, with {', '.join(arms.NEEDED)} among them."
         )
 
 
 def read_profile(content):
-    """The profile that a record holds."""
+    """The profile that a record or a file holds."""
     values = {name: value for name, value in content.items() if name != "name"}
-    return Profile(**values | {"arms": tuple(values["arms"])})
+    return Profile(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def check_parameters(**parameters):
@@ -143,6 +161,9 @@ def check_parameters(**parameters):
         elif name == "SWEEPS":
             if not isinstance(value, bool):
                 raise ValueError(f"SWEEPS is {value!r}; it must be True or False.")
+        elif name == "TEST_SHARE":
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 0.9:
+                raise ValueError(f"TEST_SHARE is {value!r}; it must be a number from 0 (take the test folder) to 0.9.")
         elif not isinstance(value, str):
             raise ValueError(f"{name} is {value!r}; it must be text, {HINTS.get(name, 'in quotes')}.")
 

@@ -127,6 +127,7 @@ class Beginning:
             classifier=vars(self.classifier),
             seed=self.asked["SEED"],
             on_leak=self.asked["ON_LEAK"],
+            test_share=self.asked["TEST_SHARE"],
             groups_file=Path(self.asked["GROUPS"]).name,
             machine=self.machine,
             data={

@@ -8,7 +8,12 @@ from xraygan.comparison import metrics, units, verdict
 from xraygan.comparison.classifier import read_predictions
 from xraygan.data import split
 
-NOT_SHOWN = ("parameters", "model", "metrics")  # the last are computed anew, for those that came after the training
+NOT_SHOWN = (
+    "parameters",
+    "model",
+    "metrics",
+    "training_shares",
+)  # the last are computed anew, for those that came after the training
 
 
 def read_unit_predictions(study, unit):
@@ -29,25 +34,41 @@ def tabulate_units(study, wanted):
     return pd.DataFrame(rows)
 
 
-def read_answers(study, wanted, test_files=None, group_of=None):
-    """Which test images the models of finished units get right.
+def judge_setting(study, wanted, test_files=None, group_of=None):
+    """What finished units of one setting say by the primary metrics, ready for `verdict.reach_verdict`.
 
     Args:
         study: `study.Study`.
-        wanted: list of `units.Unit` of one setting.
+        wanted: list of finished `units.Unit` of one setting, every arm with the same seeds.
         test_files: the test images to judge by; None takes all.
         group_of: Series of each file's group; None takes those that notebook 1 found.
 
     Returns:
-        `bool (units, images)`, the images' classes `(images,)`, and the group of each `(images,)`.
+        {metric: {arm: `verdict.Judged`}}, the images' classes `(N,)`, and the group of each `(N,)`.
     """
-    predictions = [read_unit_predictions(study, unit) for unit in wanted]
-    if test_files is not None:
-        predictions = [table[table["file"].isin(test_files)] for table in predictions]
     if group_of is None:
         group_of = split.read_split(study.folders).set_index("file")["group"]
-    right = np.array([table["label"] == table["prediction"] for table in predictions])
-    return right, predictions[0]["label"].to_numpy(), group_of[predictions[0]["file"]].to_numpy()
+    predictions = {unit: read_unit_predictions(study, unit).set_index("file", drop=False) for unit in wanted}
+    if test_files is not None:
+        predictions = {unit: table[table.index.isin(test_files)] for unit, table in predictions.items()}
+    labels = pd.concat([table["label"] for table in predictions.values()])
+    labels = labels[~labels.index.duplicated()].sort_index()
+    judged = {metric: {} for metric in verdict.PRIMARY_METRICS}
+    for arm in dict.fromkeys(unit.arm for unit in wanted):
+        of_arm = [(unit.setting, predictions[unit]) for unit in wanted if unit.arm == arm]
+        for metric in verdict.PRIMARY_METRICS:
+            judged[metric][arm] = _judge_arm(metric, of_arm, labels.index)
+    return judged, labels.to_numpy(), group_of[labels.index].to_numpy()
+
+
+def _judge_arm(metric, replicates, files):
+    """`verdict.Judged` of one arm's (setting, predictions), the images in the order of `files`."""
+    scores, influence = [], np.full((len(replicates), len(files)), np.nan)
+    for row, (setting, table) in zip(influence, replicates, strict=True):
+        answers = metrics.read_answers(table, setting.classes, setting.minority)
+        scores.append(metrics.METRICS[metric].compute(answers))
+        row[files.get_indexer(table.index)] = metrics.METRICS[metric].influence(answers)
+    return verdict.Judged(np.array(scores), influence)
 
 
 def compare_leaks(study, wanted):
@@ -68,31 +89,34 @@ def compare_leaks(study, wanted):
     return pd.DataFrame(rows)
 
 
-def compare_arms(study, wanted, test_files=None, group_of=None):
-    """`verdict.reach_verdict` of the finished units, settings with most classes last; arms that lack a seed are left out.
+def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None):
+    """`verdict.reach_verdict` of the finished units; of each setting the seeds that all its arms have finished.
 
     Args:
         study: `study.Study`.
         wanted: list of `units.Unit`.
-        test_files, group_of: as in `read_answers`.
+        primary_setting: `dataset.Setting`, the one that the primary contrasts are of.
+        test_files, group_of: as in `judge_setting`.
 
     Returns:
-        the verdict, a DataFrame; a setting is left out if `test_files` holds fewer than two images, or groups of them, of one of its classes.
+        the verdict, a DataFrame; a setting is left out if no seed is finished, or if `test_files` holds fewer than two images, or groups
+        of them, of one of its classes.
     """
-    right, labels, groups = {}, {}, {}
-    for setting in sorted({unit.setting for unit in wanted}, key=lambda setting: len(setting.classes)):
-        of_setting = [unit for unit in wanted if unit.setting == setting]
-        seeds = {unit.seed for unit in of_setting}
-        right[setting.name] = {}
-        for arm in dict.fromkeys(unit.arm for unit in of_setting):
-            finished = [unit for unit in of_setting if unit.arm == arm and units.is_finished(study, unit)]
-            if len(finished) == len(seeds):
-                right[setting.name][arm], labels[setting.name], groups[setting.name] = read_answers(
-                    study, finished, test_files, group_of
-                )
-        if test_files is not None and _count_fewest_groups(setting, labels[setting.name], groups[setting.name]) < 2:
-            del right[setting.name]
-    return verdict.reach_verdict(right, labels, groups)
+    judged, labels, groups = {}, {}, {}
+    for setting in dict.fromkeys(unit.setting for unit in wanted):
+        finished = list_comparable(study, [unit for unit in wanted if unit.setting == setting])
+        if not finished:
+            continue
+        found = judge_setting(study, finished, test_files, group_of)
+        if _count_fewest_groups(setting, *found[1:]) >= 2:
+            judged[setting.name], labels[setting.name], groups[setting.name] = found
+    return verdict.reach_verdict(judged, labels, groups, primary_setting.name)
+
+
+def list_comparable(study, wanted):
+    """The units of those seeds that every arm has finished, by arm and seed; `wanted` is of one setting."""
+    unfinished = {unit.seed for unit in wanted if not units.is_finished(study, unit)}
+    return [unit for unit in wanted if unit.seed not in unfinished]
 
 
 def _count_fewest_groups(setting, labels, groups):

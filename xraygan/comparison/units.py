@@ -56,11 +56,12 @@ def describe_unit(study, unit):
         "precision": study.precision,
         "data": record["data"]["fingerprint"],
         "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
-        "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, tabulate_predictions]),
+        "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, arms.TrainingImages, tabulate_predictions]),
     }
     if arm.needs_fakes:
-        judge = {name: record[name] for name in ("classes", "minority", "seed")}  # of the baseline that chooses the GAN's epoch
-        description["gan"] = study.recipe.describe() | {"code": keys.describe(GAN_CODE), "judge": judge}
+        description["gan"] = study.recipe.describe() | {"code": keys.describe(GAN_CODE)}
+        if not unit.setting.num_real:  # the baseline chooses the GAN's epoch
+            description["gan"]["judge"] = {name: record[name] for name in ("classes", "minority", "seed")}
     return description
 
 
@@ -91,13 +92,13 @@ def train_unit(study, unit, keep_as="", description=""):
 
     parts = study.dataset.select_all(unit.setting, unit.seed)
     made = gans.read_fakes(study, unit.setting, unit.seed) if arms.choose_arm(unit.arm).needs_fakes else None
-    images = arms.rebalance(unit.arm, unit.setting, parts["train"], unit.num_extra, made, unit.seed)
+    images = arms.rebalance(unit.arm, unit.setting, parts, unit.num_extra, made, unit.seed)
 
     model, history = train_classifier(
         study.classifier, unit.setting, images, parts["validation"], unit.seed, state_folder, description or files.facts.stem
     )
     outputs = predict(model, parts["test"].images)
-    predictions = tabulate_predictions(parts["test"].files, parts["test"].labels, outputs, unit.setting)
+    predictions = tabulate_predictions(parts["test"].files, parts["test"].labels, outputs, unit.setting, images.shares)
 
     if keep_as:
         run.save_model(model, study.folders, keep_as)
@@ -110,6 +111,7 @@ def train_unit(study, unit, keep_as="", description=""):
         "real_images": images.num_real,
         "real_minority": images.num_real_minority,
         "extra_images": len(images.images) - images.num_real if arms.choose_arm(unit.arm).keeps_real else unit.num_extra,
+        "training_shares": images.shares.tolist(),
         "updates_per_epoch": updates,
         "updates": updates * len(history),
         "best_update": updates * (int(history["val_loss"].to_numpy().argmin()) + 1),
@@ -123,9 +125,10 @@ def train_unit(study, unit, keep_as="", description=""):
 
 
 class Trained(NamedTuple):
-    """A finished unit whose model is kept: the model, and tables of its history, its predictions and its metrics."""
+    """A finished unit whose model is kept: the model, the class shares that it was trained on, its history, predictions and metrics."""
 
     model: object
+    shares: list
     history: pd.DataFrame
     predictions: pd.DataFrame
     metrics: dict
@@ -138,7 +141,8 @@ def train_and_keep(study, unit, name, description):
         if not (files.facts.exists() and run.is_saved(study.folders, name) and _is_its_model(study, files, name)):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
-    return Trained(model, pd.read_csv(files.history), *read_results(files, unit.setting))
+    shares = disk.read_json(files.facts)["training_shares"]
+    return Trained(model, shares, pd.read_csv(files.history), *read_results(files, unit.setting))
 
 
 def _is_its_model(study, files, name):

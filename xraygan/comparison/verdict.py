@@ -1,98 +1,130 @@
-"""The difference between two arms with its interval over seeds and test images, and the verdict over all contrasts."""
+"""The difference between two arms with its interval over replicates and test images, and the verdict over all contrasts."""
+
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from xraygan.comparison.arms import PRIMARY
+from xraygan.comparison.metrics import METRICS
 
 CONFIDENCE = 0.95
-MARGIN = 0.02  # of balanced accuracy: smaller differences are of no practical interest; set before any result was seen
-FEWEST_SEEDS = 3  # with two, the interval covers the truth in 86 of 100 simulated studies and not in 95: no claim is made
+FEWEST_REPLICATES = 3  # with two, no interval holds what it says: no claim is made
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 
+# Named before any result: the second arm against the first, by these metrics.
+PRIMARY_CONTRASTS = (("oversampling", "gan"), ("nothing", "gan"))
+PRIMARY_METRICS = ("auroc", "balanced_accuracy")
 
-def balanced_difference(first, second, labels, groups=None):
-    """Balanced accuracy of the second arm less that of the first, with an interval over training seeds *and* test images.
+PRIOR_FREEDOM = 4  # how much the spread of all arms counts beside that of the two that are compared
 
-    Both arms are trained with the same S seeds and judge the same N images. The difference is the mean over classes of the mean
-    over their images; each image of each seed adds 1 where only the second arm is right, −1 where only the first is. Its variance has
-    three parts: seeds differ, images differ, and the rest. With A the variance of the seeds' differences over S, B the same of the images'
-    (averaged over seeds) by class, and R the rest's share, which A and B both hold, it is A + B − R (two-way random effects without
-    replication; Searle, Casella and McCulloch 1992, chapter 4); degrees of freedom as Satterthwaite 1946. The interval is conditional on the split.
-    Images of one group, a patient's say, are mended and broken together: the variance is that of the groups' sums (Cochran 1977, section 9A.1).
 
-    A test set in which the arms differ on no image says little if it's small: B is at least what one image mended and one
-    broken, half each, in each class would give (Agresti and Min 2005).
+class Judged(NamedTuple):
+    """What the replicates of one arm say, by one metric.
+
+    Attributes:
+        scores: `float (R,)`, the metric of each replicate.
+        influence: `float (R, N)`, what each test image adds to it, see `metrics.Metric`; NaN where an image isn't in a replicate's test part.
+    """
+
+    scores: np.ndarray
+    influence: np.ndarray
+
+
+def estimate_difference(arms, first, second, labels, groups, metric):
+    """The second arm's mean score less the first's, with an interval over replicates *and* test patients.
+
+    Every arm is trained in the same R replicates: each draws its training images, initial weights, order and GAN anew, and perhaps its
+    test images. The variance of the difference has three parts (two-way random effects without replication; Searle, Casella and McCulloch
+    1992, chapter 4): replicates differ, test images differ, and the rest. With A the variance of the replicates' differences over R, B the
+    variance of the images' mean influence, and C the rest's share, which A and B both hold, it is A + B − C. The same sum holds where every
+    replicate has the same test images and where each draws its own. Images of one group, a patient's say, are mended and
+    broken together: their influence is summed (Obuchowski 1997, doi:10.2307/2533958).
+
+    With few replicates, A is hardly known from two arms: it is moderated by the spread of all arms (Smyth 2004, doi:10.2202/1544-6115.1027),
+    the residual mean square of arms × replicates. Degrees of freedom are Satterthwaite's (1946); those of A are always counted.
+
+    A test set on which two arms hardly differ says little if it's small: B is at least what one image mended and one broken,
+    half each, in each class would give to balanced accuracy (Agresti and Min 2005).
 
     Args:
-        first, second: `bool (S, N)`, whether each seed's model is right about each image.
+        arms: {name: `Judged`} of all arms with the same replicates and images.
+        first, second: names of the two arms.
         labels: `(N,)`, the class of each image.
-        groups: `(N,)`, equal for images that belong together; None where each stands alone.
+        groups: `(N,)`, equal for images that belong together.
+        metric: `metrics.Metric` that was judged by.
 
     Returns:
         dict: `difference`, `low`, `high`, `p_value` (of no difference), `p_equivalent` (of one beyond the margin),
-        `smallest_seen` (the difference that such a study finds with probability 0.8), `seeds`, `images`. With fewer than
-        `FEWEST_SEEDS` seeds all but the difference and the counts are None: so few trainings say nothing about a method.
+        `smallest_seen` (the difference that such a study finds with probability 0.8), `replicates`, `images` (in the mean test part). With
+        fewer than `FEWEST_REPLICATES` replicates all but the difference and the counts are None: so few say nothing about a method.
 
     Raises:
-        ValueError: the arms have other shapes, or a class has fewer than two images or groups.
+        ValueError: a class has fewer than two groups.
     """
-    first, second, labels = np.asarray(first, float), np.asarray(second, float), np.asarray(labels)
-    if first.shape != second.shape or first.shape[1:] != labels.shape:
-        raise ValueError(f"both arms need the same seeds and images; got {first.shape}, {second.shape} and {labels.shape}.")
-    classes, sizes = np.unique(labels, return_counts=True)
-    if sizes.min() < 2:
-        raise ValueError(f"class {classes[sizes.argmin()]} has one test image; an interval needs two of each class.")
-    num_seeds, by_class = len(first), [(second - first)[:, labels == name] for name in classes]
-    of_seeds = np.mean([differences.mean(axis=1) for differences in by_class], axis=0)
-    result = {"difference": float(of_seeds.mean()), "seeds": num_seeds, "images": len(labels)}
-    if num_seeds < FEWEST_SEEDS:
+    changes = arms[second].influence - arms[first].influence
+    num_replicates = len(changes)
+    result = {
+        "difference": float(arms[second].scores.mean() - arms[first].scores.mean()),
+        "replicates": num_replicates,
+        "images": round(float(np.isfinite(changes).sum(axis=1).mean())),
+    }
+    if num_replicates < FEWEST_REPLICATES:
         return result | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
-    of_images, of_rest, freedom = 0.0, 0.0, 0
-    for name, differences in zip(classes, by_class, strict=True):
-        sums = (differences - differences.mean(axis=1, keepdims=True)) / differences.shape[1]
-        if groups is not None:
-            sums = _sum_by_group(sums, np.asarray(groups)[labels == name])
+    changes, groups = np.nan_to_num(changes), np.asarray(groups)
+    of_images, of_rest, image_freedom = 0.0, 0.0, 0
+    classes = np.unique(labels)
+    for name in classes:
+        sums = _sum_by_group(changes[:, labels == name], groups[labels == name])
         count = sums.shape[1]
         if count < 2:
             raise ValueError(f"all test images of class {name} are of one group; an interval needs two of each class.")
-        freedom += count - 1
-        correction = count / (count - 1) / len(classes) ** 2
-        of_images += max((sums.mean(axis=0) ** 2).sum() * correction, 1 / (count + 2) ** 2 / len(classes) ** 2)
-        of_rest += ((sums - sums.mean(axis=0)) ** 2).sum() * correction / (num_seeds * (num_seeds - 1))
-    return result | _interval(result["difference"], of_seeds.var(ddof=1) / num_seeds, of_images, of_rest, num_seeds, freedom)
+        image_freedom += count - 1
+        correction = count / (count - 1)
+        swing = (
+            1.0
+            if not metric.is_ranking
+            else max(1 - (arms[first].scores.mean() + arms[second].scores.mean()) / 2, 1 / (count + 2))
+        )
+        floor = swing / (count + 2) ** 2 / len(classes) ** 2
+        of_images += max((sums.mean(axis=0) ** 2).sum() * correction, floor)
+        of_rest += ((sums - sums.mean(axis=0)) ** 2).sum() * correction / (num_replicates * (num_replicates - 1))
+    of_replicates, replicate_freedom = _estimate_replicate_variance(arms, first, second)
+    variance = max(of_replicates + of_images - of_rest, 0.9 * of_images)
+    uncertain = of_replicates**2 / replicate_freedom
+    uncertain += of_images**2 / image_freedom + of_rest**2 / ((num_replicates - 1) * image_freedom)
+    return result | _make_interval(result["difference"], variance, variance**2 / uncertain, metric.margin)
+
+
+def _estimate_replicate_variance(arms, first, second):
+    """The variance of the mean difference between replicates, and its degrees of freedom."""
+    scores = np.array([judged.scores for judged in arms.values()])
+    num_arms, num_replicates = scores.shape
+    residuals = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
+    own_freedom, freedom = num_replicates - 1, (num_arms - 1) * (num_replicates - 1)
+    of_all = 2 * (residuals**2).sum() / freedom
+    own = (arms[second].scores - arms[first].scores).var(ddof=1)
+    weight = own_freedom / (own_freedom + PRIOR_FREEDOM)
+    moderated = weight * own + (1 - weight) * of_all
+    counted = min(freedom, 1 / (weight**2 / own_freedom + (1 - weight) ** 2 / freedom))
+    return moderated / num_replicates, counted
 
 
 def _sum_by_group(values, groups):
-    """`float (S, G)`: the sum of each row's values `(S, N)` by group."""
-    names, place = np.unique(groups, return_inverse=True)
-    sums = np.zeros((len(values), len(names)))
-    np.add.at(sums, (slice(None), place), values)
-    return sums
+    """`float (R, G)`: the sum of each row's values `(R, N)` by group."""
+    _, place = np.unique(groups, return_inverse=True)
+    return np.stack([np.bincount(place, weights=row) for row in values])
 
 
-def judge_difference(first, second, labels, groups=None):
-    """`balanced_difference` and its `outcome`, for a contrast that stands alone: nothing is adjusted."""
-    result = balanced_difference(first, second, labels, groups)
-    return result | {"outcome": decide_outcome(result["difference"], result["p_value"], result["p_equivalent"])}
-
-
-def _interval(difference, of_seeds, of_images, of_rest, num_seeds, image_freedom):
-    """The t interval of A + B − R. Cut off at B alone it would be too wide where seeds hardly differ: 0.9 B holds its coverage there."""
-    variance = max(of_seeds + of_images - of_rest, 0.9 * of_images)
-    uncertain = of_images**2 / image_freedom + of_rest**2 / ((num_seeds - 1) * image_freedom)
-    if of_seeds > of_rest:
-        uncertain += of_seeds**2 / (num_seeds - 1)
-    distribution, error = stats.t(variance**2 / uncertain), np.sqrt(variance)
-    half = distribution.ppf((1 + CONFIDENCE) / 2) * error
-    beyond = distribution.cdf((abs(difference) - MARGIN) / error)
+def _make_interval(difference, variance, freedom, margin):
+    error = np.sqrt(variance)
+    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
     return {
         "low": float(difference - half),
         "high": float(difference + half),
-        "p_value": float(2 * distribution.sf(abs(difference) / error)),
-        "p_equivalent": float(min(1, 2 * beyond)),
-        "smallest_seen": float(half + distribution.ppf(0.8) * error),
+        "p_value": float(2 * special.stdtr(freedom, -abs(difference) / error)),
+        "p_equivalent": float(min(1, 2 * special.stdtr(freedom, (abs(difference) - margin) / error))),
+        "smallest_seen": float(half + special.stdtrit(freedom, 0.8) * error),
     }
 
 
@@ -118,35 +150,38 @@ def decide_outcome(difference, p_value, p_equivalent):
 
 
 def list_contrasts(arm_names):
-    """The pairs (first, second) that are compared, the primary one foremost: the GAN against every remedy, every remedy against nothing."""
-    others = [(name, "gan") for name in arm_names if name not in ("gan", "oversampling")]
+    """The pairs (first, second) that are compared, the primary ones foremost: the GAN against every remedy, every remedy against nothing."""
+    others = [(name, "gan") for name in arm_names if name != "gan"]
     others += [("nothing", name) for name in arm_names if name not in ("nothing", "gan")]
-    return [pair for pair in [PRIMARY, *others] if set(pair) <= set(arm_names)]
+    pairs = [*PRIMARY_CONTRASTS, *(pair for pair in others if pair not in PRIMARY_CONTRASTS)]
+    return [pair for pair in pairs if set(pair) <= set(arm_names)]
 
 
-def reach_verdict(right, labels, groups):
-    """Every contrast of every setting, with its interval and outcome.
+def reach_verdict(judged, labels, groups, primary_setting):
+    """Every contrast of every setting by every primary metric, with its interval and outcome.
 
-    Primary is the GAN against oversampling in the setting with most classes; all others are adjusted together by Holm's method.
+    Primary are `PRIMARY_CONTRASTS` by `PRIMARY_METRICS` in one setting; their p-values are adjusted together by Holm's method, and so are
+    those of all other contrasts.
 
     Args:
-        right: {setting: {arm: `bool (S, N)`}}, the setting with most classes last.
+        judged: {setting: {metric: {arm: `Judged`}}}.
         labels, groups: {setting: `(N,)`}, the images' classes and which of them belong together.
+        primary_setting: name of a setting.
 
     Returns:
-        DataFrame: setting, first, second, primary, what `balanced_difference` gives, `p_holm`, `outcome`.
+        DataFrame: setting, metric, first, second, primary, what `estimate_difference` gives, `p_holm`, `outcome`.
     """
     rows = []
-    for setting, arms in right.items():
-        for first, second in list_contrasts(list(arms)):
-            row = {"setting": setting, "first": first, "second": second}
-            rows.append(row | balanced_difference(arms[first], arms[second], labels[setting], groups[setting]))
-    last = next(reversed(right), None)
-    primary = [(row["setting"], row["first"], row["second"]) == (last, *PRIMARY) for row in rows]
-    adjusted = {}
-    for key in ("p_value", "p_equivalent"):
-        others = iter(holm([row[key] for row, is_primary in zip(rows, primary, strict=True) if not is_primary]))
-        adjusted[key] = [row[key] if is_primary else next(others) for row, is_primary in zip(rows, primary, strict=True)]
-    for row, is_primary, p_value, p_equivalent in zip(rows, primary, *adjusted.values(), strict=True):
-        row |= {"primary": is_primary, "p_holm": p_value, "outcome": decide_outcome(row["difference"], p_value, p_equivalent)}
+    for setting, by_metric in judged.items():
+        for metric, arms in by_metric.items():
+            for first, second in list_contrasts(list(arms)):
+                is_primary = setting == primary_setting and (first, second) in PRIMARY_CONTRASTS
+                row = {"setting": setting, "metric": metric, "first": first, "second": second, "primary": is_primary}
+                found = estimate_difference(arms, first, second, labels[setting], groups[setting], METRICS[metric])
+                rows.append(row | found)
+    for is_primary in (True, False):
+        family = [row for row in rows if row["primary"] == is_primary]
+        adjusted = [holm([row[key] for row in family]) for key in ("p_value", "p_equivalent")]
+        for row, p_value, p_equivalent in zip(family, *adjusted, strict=True):
+            row |= {"p_holm": p_value, "outcome": decide_outcome(row["difference"], p_value, p_equivalent)}
     return pd.DataFrame(rows)

@@ -10,6 +10,8 @@ import pandas as pd
 from xraygan import run
 from xraygan.data import sources, split
 
+RESERVE = "reserve"  # training images of the minority class beyond those that a setting uses
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -51,31 +53,39 @@ class Dataset:
 
     Attributes:
         images: `sources.ImageSet`.
-        split: DataFrame with columns file, class, part and group, as `split.make_split` gives it.
+        split: DataFrame as `split.make_split` gives it.
+        seed: of that split.
     """
 
     images: sources.ImageSet
     split: pd.DataFrame
+    seed: int = 0
 
-    def select_all(self, setting, seed=0):
-        """The images that a training of `setting` uses, in the split's order: {part: `Part`} of train, validation and test.
+    def select_all(self, setting, seed=None):
+        """The images that a training of `setting` uses in the replicate `seed` (None: the run's own): {part: `Part`}, in the split's order.
 
-        A setting with few real images keeps `num_real` training images of the minority class and as large a share of its validation
-        images, other ones for each seed. Its test images are those of all.
+        The parts are train, validation, test, and reserve: training images of the minority class that the setting doesn't use. Each
+        seed draws other ones, see `split.redraw`. A setting with few real images keeps `num_real` training images of the minority
+        class and as large a share of its validation images; with the same seed, a larger number has the smaller one's images among
+        its own.
         """
-        table = self.split
+        seed = self.seed if seed is None else seed
+        table = split.redraw(self.split, seed)
         if setting.with_leaks:
-            table = table.assign(part=table["part"].replace(split.LEAK, "train"))
-        images = self.images.choose(setting.classes, setting.minority)
-        rng = np.random.default_rng([seed, setting.num_real])
-        share, parts = 1.0, {}
-        for name in ("train", "validation", "test"):
-            rows = table[(table["part"] == name) & table["class"].isin(setting.classes)]
-            if setting.num_real and name != "test":
-                members = rows.index[rows["class"] == setting.minority]
-                count = setting.num_real if name == "train" else round(share * len(members))
-                share = count / len(members)
-                rows = rows.drop(rng.permutation(members)[count:])
+            table["part"] = table["part"].replace(split.LEAK, "train")
+        table = table[table["class"].isin(setting.classes)]
+        is_minority = table["class"] == setting.minority
+        table.loc[is_minority & (table["part"] == split.UNUSED), "part"] = RESERVE
+        if setting.num_real:
+            of_part = {name: table.index[is_minority & (table["part"] == name)] for name in ("train", "validation")}
+            share = setting.num_real / len(of_part["train"])
+            counts = {"train": setting.num_real, "validation": max(1, round(share * len(of_part["validation"])))}
+            for name, members in of_part.items():
+                surplus = members[split.order_by_hash(table.loc[members, "file"], seed)[counts[name] :]]
+                table.loc[surplus, "part"] = RESERVE if name == "train" else split.UNUSED
+        images, parts = self.images.choose(setting.classes, setting.minority), {}
+        for name in ("train", "validation", "test", RESERVE):
+            rows = table[table["part"] == name]
             positions = images.find_rows(rows["file"])
             parts[name] = Part(images.images[positions], images.labels[positions], rows["file"].to_numpy())
         return parts
@@ -108,7 +118,7 @@ def _open(data, folders, fingerprint):
     source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
     images = sources.read_images(source, record["classifier"]["image_size"])
     run.require_same_data(record, images.fingerprint)
-    return Dataset(images, split.read_split(folders))
+    return Dataset(images, split.read_split(folders), record["seed"])
 
 
 def list_settings(record):

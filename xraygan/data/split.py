@@ -1,55 +1,176 @@
-"""The split, made once: test as it came, validation carved from train with groups kept together, leaks dropped."""
+"""Which image trains, validates or tests: drawn by groups, class by class, from a seed; drawn again for every replicate.
 
-import warnings
+The order of the draw comes from a hash of the seed and of each group's first file name, not from a library's random numbers: the same
+images, groups and seed give the same split in every version of every package.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 import utils
 from xraygan import disk
 
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
+TEST_SHARE = 0.2  # of the images, where they come without a test folder
 
 
-def make_split(image_set, groups, validation_share=0.2, max_train_images=None, on_leak="drop", seed=0):
+def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_train_images=None, on_leak="drop", seed=0):
     """Assign every image to a part.
+
+    Images of one group (near-copies, or one patient) never stand on both sides of training, validation and test, with one exception:
+    a test folder that comes with the images stays as it is, and `on_leak` says what happens to training images of its groups.
 
     Args:
         image_set: `sources.ImageSet`.
-        groups: `int (N,)`; images of one group (duplicates, one patient) never stand on both sides of train/validation.
-        validation_share: share of the training images kept for validation, real images only.
-        max_train_images: keep about this many of the train folder, class by class in proportion, but of each class a tenth of this many if it
-            has them; None keeps all.
-        on_leak: "drop" leaves out training images whose group also stands in test, "report" keeps them.
-        seed: of the choice.
+        groups: `int (N,)`.
+        validation_share: share of the training images of each class that is kept for validation, real images only.
+        test_share: 0 takes the test folder as it is; a share draws the test images from all images, of each class that share.
+            `TEST_SHARE` is taken where the images come without a test folder.
+        max_train_images: keep about this many images for training and validation, class by class in proportion, but of each class a
+            tenth of this many if it has them; None or 0 keeps all.
+        on_leak: "drop" leaves out training images whose group also stands in the test folder, "report" keeps them.
+        seed: of the draw.
 
     Returns:
-        DataFrame with columns file, class, part ("train", "validation", "test", "leak" or "unused") and group.
+        DataFrame with columns file, class, part ("train", "validation", "test", "leak" or "unused"), group, and folder: "test" for
+        images that stay in test whatever is drawn, else "".
 
     Raises:
-        ValueError: a class has too few images to stand in both train and validation, or `on_leak` is neither word.
+        ValueError: a class has too few groups to stand in every part, or a parameter isn't what it must be.
     """
     if on_leak not in ("drop", "report"):
         raise ValueError(f"ON_LEAK is {on_leak!r}; choose 'drop' or 'report'.")
-    rng = np.random.default_rng(seed)
-    part = image_set.folders.astype(object)
-    if on_leak == "drop":
-        part[(part == "train") & np.isin(groups, groups[part == "test"])] = LEAK
-    if max_train_images:
-        part[_surplus(part, image_set.labels, max_train_images, rng)] = UNUSED
-    train = np.flatnonzero(part == "train")
-    _require_two_of_each(image_set, train)
-    num_folds = min(round(1 / validation_share), np.bincount(image_set.labels[train]).max())  # no more than images
-    folds = StratifiedGroupKFold(max(2, num_folds), shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # small classes are checked below
-        _, validation = next(folds.split(train, image_set.labels[train], groups[train]))
-    part[train[validation]] = "validation"
-    for name in ("train", "validation"):
-        _require_every_class(image_set, part, name)
+    if not 0 <= test_share <= 0.9:
+        raise ValueError(f"TEST_SHARE is {test_share!r}; it must be a share from 0 (take the test folder) to 0.9.")
+    is_fixed = (np.asarray(image_set.folders) == "test") & (test_share == 0)
+    if not is_fixed.any():
+        test_share = test_share or TEST_SHARE
     names = np.array(image_set.source.classes)[image_set.labels]
-    return pd.DataFrame({"file": image_set.files, "class": names, "part": part, "group": groups})
+    table = pd.DataFrame({"file": image_set.files, "class": names, "part": np.where(is_fixed, "test", ""), "group": groups})
+    table["folder"] = np.where(is_fixed, "test", "")
+    if on_leak == "drop":
+        table.loc[~is_fixed & table["group"].isin(table.loc[is_fixed, "group"]), "part"] = LEAK
+    drawn = table[table["part"] == ""]
+    counts = drawn["class"].value_counts().reindex(image_set.source.classes, fill_value=0)
+    test = (test_share * counts).round().astype(int)
+    learned = _limit(counts - test, max_train_images)
+    validation = (validation_share * learned).round().clip(lower=1).astype(int)
+    targets = {"train": learned - validation, "validation": validation} | ({"test": test.clip(lower=1)} if test_share else {})
+    table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
+    return table
+
+
+def redraw(table, seed):
+    """The split of another replicate: as many images of each class in each part, of other groups.
+
+    Args:
+        table: of `make_split`.
+        seed: of the draw; that of the table gives the table again.
+
+    Returns:
+        DataFrame like `table`. Images of a test folder stay where they are, and so do leaks.
+    """
+    drawn = table[(table["folder"] != "test") & (table["part"] != LEAK)]
+    counts = pd.crosstab(drawn["class"], drawn["part"])
+    targets = {part: counts[part] for part in ("train", "validation", "test") if part in counts}
+    table = table.copy()
+    table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
+    return table
+
+
+def order_by_hash(names, seed):
+    """The places `int (N,)` of the names in a random order that depends on the seed and on the names alone."""
+    digests = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in names]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), int)
+
+
+def _limit(counts, max_images):
+    """How many images of each class are kept: all, or about `max_images` together; a rare class isn't thinned to a handful."""
+    if not max_images or counts.sum() <= max_images:
+        return counts
+    in_proportion = max_images * counts // counts.sum()
+    return np.minimum(counts, in_proportion.clip(lower=max_images // 10))
+
+
+def _draw_parts(rows, targets, seed):
+    """A part for each row: test and validation are filled with whole groups, then training; what remains is unused.
+
+    Args:
+        rows: DataFrame with columns file, class and group.
+        targets: {part: Series of numbers of images by class}.
+        seed: of the order in which groups are taken.
+
+    Returns:
+        Series of parts, by the index of `rows`.
+    """
+    first_files = rows.groupby("group")["file"].min()
+    groups = list(first_files.index[order_by_hash(first_files, seed)])
+    members = defaultdict(Counter)
+    for group, name in zip(rows["group"], rows["class"], strict=True):
+        members[group][name] += 1
+    part_of = {}
+    for part in ("test", "validation"):
+        if part in targets:
+            later = 2 if part == "test" else 1  # parts that still need a group of each class
+            remaining = [group for group in groups if group not in part_of]
+            part_of |= dict.fromkeys(_choose_groups(remaining, members, targets[part].to_dict(), later, part), part)
+
+    place = {group: number for number, group in enumerate(groups)}
+    parts = rows["group"].map(part_of)
+    free = rows[parts.isna()]
+    free = free.iloc[np.lexsort([free["file"], free["group"].map(place)])]
+    is_trained = free.groupby("class").cumcount() < free["class"].map(targets["train"])
+    return parts.fillna(is_trained.map({True: "train", False: UNUSED}).reindex(parts.index))
+
+
+def _choose_groups(groups, members, targets, later, part):
+    """The groups, in their order, that bring each class as near to its target as whole groups can without going beyond it.
+
+    A class of which no group is small enough gets its smallest one. Each class keeps at least `later` groups for other parts.
+
+    Args:
+        groups: in the order in which they are taken.
+        members: {group: {class: number of its images}}.
+        targets: {class: number of images}.
+        later: groups of each class that must remain.
+        part: the part's name, for the message.
+
+    Raises:
+        ValueError: a class has too few groups.
+    """
+    chosen, have = [], Counter()
+    left = Counter(name for group in groups for name in members[group])
+    for name in targets:
+        if left[name] <= later:
+            raise ValueError(
+                f"class {name} has {left[name]} usable images or groups of images that belong together, too few to stand in "
+                f"training, validation and test apart ({part} would have none): add images, or leave it out with CLASSES."
+            )
+
+    def take(group):
+        chosen.append(group)
+        have.update(members[group])
+        left.subtract(dict.fromkeys(members[group], 1))
+
+    def can_spare(group):
+        return all(left[name] > later for name in members[group])
+
+    for group in groups:
+        if can_spare(group) and all(have[name] + count <= targets[name] for name, count in members[group].items()):
+            take(group)
+    for name in targets:
+        if targets[name] and not have[name]:
+            possible = [group for group in groups if name in members[group] and group not in chosen and can_spare(group)]
+            if not possible:
+                raise ValueError(
+                    f"{part} would have no image of {name}: all its images belong together with too many others; add images, or "
+                    "choose other CLASSES."
+                )
+            take(min(possible, key=lambda group: members[group].total()))
+    return chosen
 
 
 def count_images(split, classes):
@@ -72,7 +193,7 @@ def read_split(folders):
         FileNotFoundError: there is none yet.
     """
     path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    columns = {"file": str, "class": str, "part": str}
+    columns = {"file": str, "class": str, "part": str, "folder": str}
     return pd.read_csv(path, dtype=columns, keep_default_na=False)  # a class may be called None
 
 
@@ -80,29 +201,3 @@ def list_unseen_test_files(split):
     """The test images whose group (twin or patient) stands in no part that comes from the train folder, left out or not."""
     learned = split.loc[split["part"] != "test", "group"]
     return split.loc[(split["part"] == "test") & ~split["group"].isin(learned), "file"]
-
-
-def _surplus(part, labels, max_images, rng):
-    """Rows of the train folder beyond `max_images`, taken from each class in proportion: a rare one isn't thinned to a handful."""
-    train = np.flatnonzero(part == "train")
-    surplus = []
-    for label in np.unique(labels):
-        members = rng.permutation(train[labels[train] == label])
-        surplus.append(members[max(max_images * len(members) // len(train), max_images // 10) :])
-    return np.concatenate(surplus) if len(train) > max_images else np.array([], dtype=int)
-
-
-def _require_two_of_each(image_set, train):
-    counts = np.bincount(image_set.labels[train], minlength=len(image_set.source.classes))
-    for name, count in zip(image_set.source.classes, counts, strict=True):
-        if count < 2:
-            raise ValueError(f"class {name} has {count} usable training images; add images, or leave it out with CLASSES.")
-
-
-def _require_every_class(image_set, part, name):
-    missing = set(range(len(image_set.source.classes))) - set(image_set.labels[part == name])
-    if missing:
-        names = ", ".join(image_set.source.classes[label] for label in sorted(missing))
-        raise ValueError(
-            f"{name} would have no image of {names}: too few images or groups; add images, or choose other CLASSES."
-        )

@@ -1,8 +1,8 @@
 """What the discriminator sees of each image: registry `AUGMENTATIONS`.
 
-A differentiable augmentation keeps the discriminator from learning a few hundred images by heart. "mild" follows Zhao et al. 2020
+A differentiable augmentation keeps the discriminator from learning a few hundred images by heart. These follow Zhao et al. 2020
 (Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738), without the parts that hurt a chest radiograph: no
-cutout, no colour, and no flip, since a flipped chest has its heart on the wrong side.
+colour, and no flip, since a flipped chest has its heart on the wrong side.
 """
 
 from keras import ops, random
@@ -34,6 +34,15 @@ def shift_and_brighten(images, seed, recipe):
     return translate(images, seed, round(recipe.max_shift * images.shape[1]))
 
 
+def shift_brighten_and_cut(images, seed, recipe):
+    """As `shift_and_brighten`, and a square at a random place of each image is grey; arguments as there, and `recipe.cut_side`."""
+    images = shift_and_brighten(images, seed, recipe)
+    num_images, size = ops.shape(images)[0], images.shape[1]
+    middles = random.randint((2, num_images, 1), 0, size, seed=seed)  # so that a part of it may lie outside
+    far = ops.abs(ops.arange(size)[None, None] - ops.cast(middles, "int32")) >= round(recipe.cut_side * size / 2)
+    return images * ops.cast(ops.logical_or(far[0][:, :, None, None], far[1][:, None, :, None]), images.dtype)
+
+
 def translate(images, seed, max_pixels):
     """Shift each image by its own whole number of pixels, up to `max_pixels` in each direction, reflecting the border."""
     num_images, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
@@ -46,4 +55,4 @@ def translate(images, seed, max_pixels):
     return ops.take_along_axis(shifted, columns[:, None, :, None], axis=2)
 
 
-AUGMENTATIONS = {"none": show_as_is, "mild": shift_and_brighten}
+AUGMENTATIONS = {"none": show_as_is, "mild": shift_and_brighten, "cutout": shift_brighten_and_cut}

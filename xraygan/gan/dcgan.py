@@ -19,6 +19,20 @@ GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes 
 NUM_JUDGED = 256  # fakes that are judged at a sampled epoch
 
 
+class SteadyThenFalling(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that stays for a share of the steps and then falls to 0 in a straight line."""
+
+    def __init__(self, rate, num_steps, steady):
+        self.rate, self.num_steps, self.steady = rate, num_steps, steady
+
+    def __call__(self, step):
+        left = 1 - ops.cast(step, "float32") / self.num_steps
+        return self.rate * ops.clip(left / max(1 - self.steady, 1e-6), 0.0, 1.0)
+
+    def get_config(self):
+        return {"rate": self.rate, "num_steps": self.num_steps, "steady": self.steady}
+
+
 class GAN(keras.Model):
     """Generator, averaged generator and discriminator, trained together by `fit` on batches of real images.
 
@@ -50,13 +64,17 @@ class GAN(keras.Model):
 
     def compile_for_training(self, jit_compile):
         """Compile with an Adam for each network, and build every variable."""
-        rates = {"learning_rate": self.recipe.learning_rate, "beta_1": self.recipe.beta_1}
-        self.generator_optimizer = keras.optimizers.Adam(**rates)
+        self.generator_optimizer = self._make_optimizer(steps_an_update=1)
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.generator_moments = self.generator_optimizer.variables  # a model's state holds the variables of its attributes
-        self.compile(optimizer=keras.optimizers.Adam(**rates), jit_compile=jit_compile)
+        self.compile(optimizer=self._make_optimizer(self.loss_pair.discriminator_steps), jit_compile=jit_compile)
         self.optimizer.build(self.discriminator.trainable_variables)
         self.built = True
+
+    def _make_optimizer(self, steps_an_update):
+        recipe = self.recipe
+        rate = SteadyThenFalling(recipe.learning_rate, recipe.updates * steps_an_update, recipe.steady)
+        return keras.optimizers.Adam(rate, beta_1=recipe.beta_1)
 
     def train_step(self, *arguments):
         """One update; Keras gives `(data)` on TensorFlow and `(state, data)` on JAX."""
@@ -199,27 +217,25 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     """
     gan = GAN(recipe, seed)
     gan.compile_for_training(backend.use_jit())
-    steps = gan.loss_pair.discriminator_steps
-    batch_size = steps * min(recipe.batch_size, len(images))
-    updates_per_epoch = -(-len(images) // batch_size)
+    num_epochs, sample_every = recipe.count_epochs(len(images))
     state_folder, table_folder = folders.models / "gan_state", folders.results / "gan"
     resumable = training.ResumableTraining(
         gan,
         state_folder,
         table_folder / "history.csv",
-        parameters=describe_without_length(recipe)
+        parameters=describe_training(recipe)
         | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)},
     )
     shown = fakes.draw_noise(range(GRID_SEED, GRID_SEED + 32), recipe.latent_dim)
-    callbacks = [SampleGrids(folders.images / "gan", shown, recipe.sample_every)]
+    callbacks = [SampleGrids(folders.images / "gan", shown, sample_every)]
     best_file = state_folder / "best_generator.npz"
     if judge:
         judged = fakes.draw_noise(range(GRID_SEED, GRID_SEED + NUM_JUDGED), recipe.latent_dim)
-        callbacks.append(FidelityCurve(judge, judged, recipe.sample_every, table_folder / "fidelity.csv", best_file))
+        callbacks.append(FidelityCurve(judge, judged, sample_every, table_folder / "fidelity.csv", best_file))
     history = resumable.fit(
-        lambda step: training.RepeatingShuffle(images, None, utils.to_signed, batch_size, seed, step),
-        updates_per_epoch,
-        recipe.epochs,
+        lambda step: training.RepeatingShuffle(images, None, utils.to_signed, recipe.count_real(len(images)), seed, step),
+        recipe.count_updates(len(images)),
+        num_epochs,
         description,
         callbacks=callbacks,
     )
@@ -229,11 +245,10 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     return generator, epoch, history
 
 
-def describe_without_length(recipe):
-    """The recipe as a saved state is known by it: a training may go on for more epochs than it was started with."""
-    endless = replace(recipe, epochs=0, sample_every=0)
-    fields = {name: value for name, value in keys.describe(recipe).items() if name not in ("epochs", "sample_every")}
-    return fields | {"code and networks": keys.digest(endless.describe())}
+def describe_training(recipe):
+    """The recipe as a saved state is known by it: how often samples are drawn changes no weight."""
+    fields = {name: value for name, value in keys.describe(recipe).items() if name != "sample_every"}
+    return fields | {"code and networks": keys.digest(replace(recipe, sample_every=0).describe())}
 
 
 def load_generator(folders, recipe):

@@ -93,14 +93,32 @@ def _dcgan_generator(double, image_size, latent_dim, next_seed):
     return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
 
 
+@keras.saving.register_keras_serializable("xraygan")
+class BatchSpread(layers.Layer):
+    """Adds one feature map: how much the images of a batch differ, the standard deviation over the batch, averaged over places and features.
+
+    Fakes that are all alike give themselves away by it (minibatch standard deviation of Karras et al. 2018, arXiv:1710.10196, section 3).
+    """
+
+    def call(self, maps):
+        differences = ops.sqrt(ops.var(ops.cast(maps, "float32"), axis=0) + 1e-8)  # the variance would drown in bfloat16
+        spread = ops.cast(ops.mean(differences), maps.dtype)
+        return ops.concatenate([maps, ops.zeros_like(maps[..., :1]) + spread], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + 1)
+
+
 def strided_discriminator(image_size, next_seed):
-    """Halves the picture by strided convolutions down to 4×4 places; no batch norm, so each image is judged alone."""
+    """Halves the picture by strided convolutions down to 4×4 places; no batch norm. Sees how varied its batch is, before the last halving."""
 
     def weights():  # He et al. 2015: without batch norm, smaller ones let the signal fade and leave the discriminator at chance
         return keras.initializers.HeNormal(next_seed())
 
     image = x = keras.Input((image_size, image_size, 1))
     for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
+        if size == 4:
+            x = BatchSpread()(x)
         x = layers.Conv2D(_filters_at(size, image_size), 4, strides=2, padding="same", kernel_initializer=weights())(x)
         x = layers.LeakyReLU(0.2)(x)
     glorot = keras.initializers.GlorotUniform(next_seed())

@@ -19,30 +19,47 @@ class Recipe:
         latent_dim: length of the noise vector.
         batch_size: real images in a step of the discriminator.
         learning_rate: of Adam, for both networks.
+        steady: the share of the updates for which it stays; from there it falls to 0 in a straight line, so that the networks come to rest.
         beta_1: of Adam.
         ema_decay: of the averaged generator that is sampled; 0 samples the live one.
         max_shift: largest shift that the discriminator sees, a share of the image's side.
         max_brightness: largest change of the mean, on the −1 to 1 scale.
         max_contrast: largest relative change of the contrast.
-        epochs: passes over the images.
-        sample_every: epochs between two sample grids and judgements.
+        cut_side: side of the square that "cutout" hides, a share of the image's side.
+        updates: of the generator, however many images there are.
+        sample_every: updates between two sample grids and judgements, about: they come at the end of an epoch.
     """
 
     generator: str = "upsampling"
     discriminator: str = "strided"
     loss: str = "logistic"
-    augmentation: str = "mild"
+    augmentation: str = "cutout"
     image_size: int = utils.IMAGE_SIZE
     latent_dim: int = 100
     batch_size: int = 8
     learning_rate: float = 2e-4
+    steady: float = 0.5
     beta_1: float = 0.5  # 0.9 oscillates, Radford et al. 2015
     ema_decay: float = 0.99
     max_shift: float = 1 / 16
     max_brightness: float = 0.2
     max_contrast: float = 0.2
-    epochs: int = 300
-    sample_every: int = 5
+    cut_side: float = 1 / 3
+    updates: int = 10_000
+    sample_every: int = 250
+
+    def count_updates(self, num_images):
+        """Updates an epoch: what it takes to see every image about once."""
+        return -(-num_images // self.count_real(num_images))
+
+    def count_epochs(self, num_images):
+        """How many epochs make `updates`, and how many lie between two sample grids."""
+        an_epoch = self.count_updates(num_images)
+        return -(-self.updates // an_epoch), max(1, round(self.sample_every / an_epoch))
+
+    def count_real(self, num_images):
+        """Real images an update, over all its steps of the discriminator."""
+        return losses.LOSSES[self.loss].discriminator_steps * min(self.batch_size, num_images)
 
     def build_generator(self, next_seed=None):
         """A new generator: noise `(B, latent_dim)` → images `(B, S, S, 1)` in −1 to 1."""
@@ -70,7 +87,9 @@ RECIPES = {
     # Radford et al. 2015 plus what a few hundred images need: small batches, averaging, mild augmentation.
     "dcgan": Recipe(),
     # The study this project rebuilds, faithfully, for comparison.
-    "original": Recipe(generator="original", discriminator="original", augmentation="none", batch_size=128, ema_decay=0.0),
+    "original": Recipe(
+        generator="original", discriminator="original", augmentation="none", batch_size=128, ema_decay=0.0, steady=1.0
+    ),
     # The same networks with other losses.
     "hinge": Recipe(loss="hinge"),
     "wasserstein": Recipe(loss="wasserstein", learning_rate=1e-4, beta_1=0.0),  # rates of Gulrajani et al. 2017

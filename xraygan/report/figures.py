@@ -13,9 +13,9 @@ from sklearn import metrics as sk
 
 import utils
 from xraygan import disk
+from xraygan.comparison import scarcity
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS
-from xraygan.comparison.plan import SWEEPS
 from xraygan.gan import fidelity
 from xraygan.gan.losses import LOSSES
 from xraygan.report.findings import write_setting
@@ -30,6 +30,8 @@ ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apa
     "gan": (COLOURS["after"], "^"),
     "gan_and_classical": ("#8172b3", "v"),
     "classical_without_flip": ("#64b5cd", "X"),
+    "on_the_fly": ("#55a868", "p"),
+    "more_real": ("#1a1a1a", "h"),
 }
 OTHER_LOOK = ("#4d4d4d", "*")  # of an arm that isn't among them
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
@@ -321,79 +323,114 @@ def draw_arms(table, title):
     return figure
 
 
-def draw_contrasts(verdict, margin, title):
-    """Every contrast's difference and interval in points, the margin shaded; the primary one is drawn thick, `verdict` is `verdict.reach_verdict`."""
-    shown = verdict.iloc[::-1].reset_index(drop=True)
-    title += " (too few seeds for intervals)" if shown["low"].isna().all() else ", with 95 % intervals"
-    figure, axis = plt.subplots(figsize=(WIDE, 0.32 * len(shown) + 1.4))
-    axis.axvspan(-100 * margin, 100 * margin, color="grey", alpha=0.15, linewidth=0)
+def draw_contrasts(verdict, title):
+    """Every contrast's difference and interval in points, a panel a metric, its margin shaded; primary ones are drawn thick.
+
+    Args:
+        verdict: `verdict.reach_verdict`.
+        title: of the figure.
+    """
+    metrics = list(dict.fromkeys(verdict["metric"]))
+    title += " (too few replicates for intervals)" if verdict["low"].isna().all() else ", with 95 % intervals"
+    size = (WIDE, 0.32 * len(verdict) / len(metrics) + 1.6)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        shown = verdict[verdict["metric"] == metric].iloc[::-1].reset_index(drop=True)
+        _draw_differences(axis, shown, METRICS[metric])
+        names = [
+            f"{write_arm(row.second)} − {write_arm(row.first)}, {write_setting(row.setting)}" for row in shown.itertuples()
+        ]
+        axis.set_yticks(range(len(shown)), names)
+    figure.suptitle(f"{title}\nshaded: too small to matter; diamond: named beforehand")
+    return figure
+
+
+def _draw_differences(axis, rows, metric):
+    axis.axvspan(-100 * metric.margin, 100 * metric.margin, color="grey", alpha=0.15, linewidth=0)
     axis.axvline(0, color="grey", linewidth=0.8)
-    for row in shown.itertuples():
+    for row in rows.itertuples():
         colour = COLOURS["after"] if row.primary else "black"
         if pd.notna(row.low):
             axis.hlines(row.Index, 100 * row.low, 100 * row.high, color=colour, linewidth=3 if row.primary else 1.2)
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
-    names = [f"{write_arm(row.second)} − {write_arm(row.first)}, {write_setting(row.setting)}" for row in shown.itertuples()]
-    axis.set_yticks(range(len(shown)), names)
-    explained = "shaded: too small to matter" + ("; diamond: named beforehand" if shown["primary"].any() else "")
-    axis.set(xlabel=f"difference of balanced accuracy, points; {explained}", title=title)
+    axis.set_xlabel(f"difference of {metric.words}, points")
+
+
+def draw_fakes_sweep(table, title):
+    """Balanced accuracy against the number of fakes: a line through the means of the seeds, a dot a seed; `table` is `tables.tabulate_units`."""
+    figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
+    counts = sorted(table["extra_images"].unique())
+    for arm, rows in table.groupby("arm", sort=False):
+        colour, marker = choose_look(arm)
+        means = rows.groupby("extra_images")["balanced_accuracy"].mean()
+        axis.plot([counts.index(count) for count in means.index], means, color=colour, marker=marker, label=write_arm(arm))
+        places = [counts.index(count) for count in rows["extra_images"]]
+        axis.plot(places, rows["balanced_accuracy"], ".", color=colour, markeredgecolor="white", markersize=9)
+    axis.set_xticks(range(len(counts)), counts)
+    axis.set(xlabel="fakes added", ylabel="balanced accuracy", title=title)
+    axis.legend()
     return figure
 
 
-def draw_published_verdict(folder):
-    """The contrasts of the published study on real images."""
-    verdict = disk.read_json(folder / "verdict.json")
-    return draw_contrasts(pd.DataFrame(verdict["contrasts"]), verdict["margin"], "real radiographs: differences between arms")
+def show_fakes_sweep(table, study):
+    """Draw the sweep over numbers of fakes and write it beside its table."""
+    utils.write_table(table, study.folders.results / "sweep_number_of_fakes.csv")
+    figure = draw_fakes_sweep(table, study.title("number of fakes"))
+    return save_figure(figure, study.folders.images / "sweep_number_of_fakes.png")
 
 
-def name_sweep_file(folder, name):
-    """Where a run's results hold the sweep `name`, a key of `plan.SWEEPS`."""
-    return folder / f"sweep_{name.replace(' ', '_')}.csv"
+def show_scarcity(found, study):
+    """Draw what remedies are worth where patients are few and write it; `found` is `scarcity.Scarcity`."""
+    figure = draw_exchange(found.worth, found.curve, study.title("what remedies are worth in real images"))
+    return save_figure(figure, study.folders.images / "few_patients.png")
 
 
-def save_sweep(table, name, folders, title):
-    """Write a sweep's trainings as CSV and draw them; `table` is `tables.tabulate_units`, `name` a key of `plan.SWEEPS`."""
-    file = name_sweep_file(folders.results, name)
-    utils.write_table(table, file)
-    return save_figure(draw_sweep(table, SWEEPS[name], title), folders.images / f"{file.stem}.png")
+def show_published(folder):
+    """The same of a published study, from its tables; nothing where there are none yet."""
+    tables = folder / scarcity.FOLDER
+    if (tables / "worth.csv").exists():
+        worth, curve = (pd.read_csv(tables / f"{name}.csv", keep_default_na=False, na_values="") for name in ("worth", "curve"))
+        draw_exchange(worth.fillna({"beyond": ""}), curve, "real radiographs: what remedies are worth in real images")
 
 
-def draw_sweep(table, column, title):
-    """Balanced accuracy against a number of images, a line an arm through the means of its seeds, a dot a seed.
+def draw_exchange(worth, curve, title):
+    """The learning curve without any remedy, each remedy as a point beside it, and how far along the curve its score lies.
 
     Args:
-        table: rows of `tables.tabulate_units`.
-        column: the number, e.g. "extra_images".
+        worth: `exchange.tabulate_worth`.
+        curve: trainings of the arm "nothing": columns num_real and auroc.
+        title: of the figure.
     """
-    figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
-    _draw_sweep(axis, table, column)
-    axis.set_title(title)
+    figure, axis = plt.subplots(figsize=(WIDE, 5))
+    points = curve.groupby("num_real")["auroc"]
+    means, errors = points.mean(), points.sem().fillna(0)
+    colour, marker = choose_look("nothing")
+    axis.plot(
+        means.index, means.cummax(), color=colour, marker=marker, linewidth=2, label="real images alone: the learning curve"
+    )
+    axis.fill_between(means.index, means - 2 * errors, means + 2 * errors, color=colour, alpha=0.12, linewidth=0)
+    for num_real, rows in worth[~worth["arm"].isin(("nothing", "more_real"))].groupby("num_real"):
+        for place, row in enumerate(rows.itertuples()):
+            colour, marker = choose_look(row.arm)
+            first = num_real == worth["num_real"].min()
+            axis.plot(
+                [num_real, num_real + max(row.worth, 0)], [row.score] * 2, color=colour, linewidth=1, linestyle=":", zorder=1
+            )
+            axis.plot(num_real, row.score, marker, color=colour, markersize=8, label=write_arm(row.arm) if first else None)
+            axis.annotate(
+                f"= {num_real + row.worth:.0f} real",
+                (num_real + max(row.worth, 0), row.score),
+                (6, -10 if place % 2 else 4),
+                textcoords="offset points",
+                color=colour,
+                fontsize=9,
+            )
+    axis.set_xscale("log")
+    axis.set_xticks(list(means.index), list(means.index), minor=False)
+    axis.minorticks_off()
+    axis.set(xlabel="real images of patients in the training set", ylabel="AUROC on test patients", title=title)
+    axis.legend(loc="lower right")
     return figure
-
-
-def draw_published_sweeps(folder):
-    """The sweeps of the published study on real images, a panel each."""
-    figure, axes = plt.subplots(1, len(SWEEPS), figsize=(WIDE, 3.6))
-    for axis, (name, column) in zip(axes, SWEEPS.items(), strict=True):
-        _draw_sweep(axis, pd.read_csv(name_sweep_file(folder, name)), column)
-        axis.set_title(name)
-    figure.suptitle("real radiographs: a tendency, no claim")
-    return figure
-
-
-def _draw_sweep(axis, table, column):
-    values, arms = sorted(table[column].unique()), list(dict.fromkeys(table["arm"]))
-    for number, arm in enumerate(arms):
-        rows, (colour, marker) = table[table["arm"] == arm], choose_look(arm)
-        beside = 0.1 * (number - (len(arms) - 1) / 2)  # so that no arm's dots hide another's
-        means = rows.groupby(column)["balanced_accuracy"].mean()
-        places = [values.index(value) + beside for value in means.index]
-        axis.plot(places, means, color=colour, marker=marker, label=write_arm(arm))
-        places = [values.index(value) + beside for value in rows[column]]
-        axis.plot(places, rows["balanced_accuracy"], ".", color=colour, markeredgecolor="white", markersize=9)
-    axis.set_xticks(range(len(values)), values)
-    axis.set(xlabel=column.replace("_", " "), ylabel="balanced accuracy")
-    axis.legend()
 
 
 def draw_heat(images, heats, title, num_columns=8):

@@ -5,9 +5,10 @@ import json
 import pandas as pd
 
 from xraygan import disk
+from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
-from xraygan.comparison.metrics import format_metric
+from xraygan.comparison.metrics import METRICS, format_metric
 from xraygan.data import audit
 
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
@@ -145,7 +146,7 @@ def write_verdict(study, contrasts, without_twins):
     """
     folder = study.folders.results
     content = {
-        "margin": verdicts.MARGIN,
+        "margins": {metric: METRICS[metric].margin for metric in verdicts.PRIMARY_METRICS},
         "warnings": list_warnings(study.record, pd.read_csv(folder / "shortcuts.csv")),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
@@ -161,27 +162,57 @@ def _list_rows(table):
 
 def describe_verdict(verdict):
     """The answer, from `verdict.json`, its warnings, and the other contrasts, as Markdown."""
-    return f"{describe_answer(verdict)}\n{_describe_other_contrasts(verdict)}"
-
-
-def describe_answer(verdict):
-    """Fakes against nothing, the primary contrast, and the warnings, as Markdown."""
-    answers = [
-        *_describe_against_nothing(_select_against_nothing(verdict), verdict["margin"]),
-        _describe_primary(_select_primary(verdict), verdict["margin"]),
-    ]
     warnings = [f"- {warning}" for warning in verdict["warnings"]]
-    return "\n".join(["\n\n".join(f"**{answer}**" for answer in answers) + "\n", *warnings])
+    lines = [*warnings, *_describe_other_contrasts(verdict)]
+    return f"{describe_answer(verdict['contrasts'])}\n\n" + "\n".join(lines)
+
+
+def describe_answer(contrasts):
+    """The primary contrasts, a paragraph each, as Markdown, from the rows of `verdict.reach_verdict`."""
+    paragraphs = []
+    for first, second in verdicts.PRIMARY_CONTRASTS[::-1]:
+        rows = [row for row in contrasts if row["primary"] and (row["first"], row["second"]) == (first, second)]
+        if rows:
+            paragraphs.append(f"**{OPENINGS[first]}** ({_describe_size(rows[0])}). " + " ".join(map(_describe_primary, rows)))
+    return "\n\n".join(paragraphs)
+
+
+OPENINGS = {"nothing": "Fakes against nothing added", "oversampling": "Fakes against duplicates of the same real images"}
+OUTCOMES = {
+    verdicts.BETTER: "fakes are better",
+    verdicts.WORSE: "fakes are worse",
+    verdicts.EQUIVALENT: "no difference that matters (less than {margin:.0f} points)",
+    verdicts.INCONCLUSIVE: "still open; such a study finds a difference of {smallest_seen:.1f} points four times in five",
+}
+
+
+def _describe_size(row):
+    return f"{write_setting(row['setting'])}, {_count(row['replicates'], 'replicate')}, {row['images']:,} test images"
+
+
+def _count(number, word):
+    return f"{number} {word}" + "s" * (number != 1)
+
+
+def _describe_primary(row):
+    """One primary contrast by one metric, a sentence."""
+    name = METRICS[row["metric"]].words
+    start = f"{name[0].upper()}{name[1:]}: {write_difference(row)}"
+    if pd.isna(row["low"]):
+        return f"{start}; no claim is made, since it takes {verdicts.FEWEST_REPLICATES} or more replicates to tell a difference from chance."
+    numbers = {"margin": 100 * METRICS[row["metric"]].margin, "smallest_seen": 100 * row["smallest_seen"]}
+    return f"{start}: {OUTCOMES[row['outcome']].format(**numbers)}."
 
 
 def _describe_other_contrasts(verdict):
-    """The primary contrast on fewer images, and which other contrasts are decided, as Markdown."""
-    primary, lines = _select_primary(verdict), []
+    """The primary contrasts on fewer images, and which other contrasts are decided: lines of Markdown."""
+    lines = []
+    images = {(row["setting"], row["metric"]): row["images"] for row in verdict["contrasts"]}
     for row in verdict["without_twins"]:
-        if row["primary"] and row["images"] < primary["images"]:
+        if row["primary"] and row["images"] < images[row["setting"], row["metric"]]:
             lines.append(
                 f"- On the {row['images']:,} test images that have no twin in the train folder, nor another image of their patient where patients "
-                f"are known, fakes against duplicates make {write_difference(row)} ({write_setting(row['setting'])})."
+                f"are known, {write_contrast(row)}: {write_difference(row)}."
             )
     others = [row for row in verdict["contrasts"] if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
@@ -189,59 +220,49 @@ def _describe_other_contrasts(verdict):
         f"- Of the {len(others)} other contrasts, {len(decided)} are decided (outcomes are adjusted for the number of contrasts, intervals aren't)"
         + (":" if decided else ".")
     )
-    lines += [f"    - {write_contrast(row)}: {row['outcome']}, {write_difference(row)}" for row in decided]
-    return "\n".join(lines)
+    return lines + [f"    - {write_contrast(row)}: {row['outcome']}, {write_difference(row)}" for row in decided]
 
 
-def _select_primary(verdict):
-    return next(row for row in verdict["contrasts"] if row["primary"])
+# Few patients
 
 
-def _select_against_nothing(verdict):
-    return [row for row in verdict["contrasts"] if is_against_nothing(row)]
+def describe_scarcity(worth, contrasts, state):
+    """What remedies are worth where patients are few, as Markdown.
 
-
-def is_against_nothing(row):
-    """Whether a contrast is that of fakes against nothing added."""
-    return (row["first"], row["second"]) == ("nothing", "gan")
-
-
-def _describe_against_nothing(rows, margin):
-    """What adding fakes changed, a sentence for all settings that come out alike."""
-    words = {
-        verdicts.BETTER: "Adding fakes helped",
-        verdicts.WORSE: "Adding fakes hurt",
-        verdicts.EQUIVALENT: f"Adding fakes changed nothing that matters (less than {100 * margin:.0f} points of balanced accuracy)",
-        verdicts.INCONCLUSIVE: "Whether adding fakes changes anything remains open",
-        None: "Fakes against nothing added, without a claim",
-    }
-    numbers = {}
-    for row in rows:
-        outcome = None if row["low"] is None else row["outcome"]
-        numbers.setdefault(outcome, []).append(f"{write_difference(row)} in {write_setting(row['setting'])}")
-    return [f"{words[outcome]}: {', '.join(differences)}." for outcome, differences in numbers.items()]
-
-
-def _describe_primary(primary, margin):
-    """What the primary contrast says, in a sentence with its interval."""
-    if primary["low"] is None:
-        seeds = f"{primary['seeds']} seed" + "s" * (primary["seeds"] > 1)
-        return (
-            f"No claim is made about the method: each arm was trained with {seeds}, and it takes {verdicts.FEWEST_SEEDS} or more to tell a "
-            f"difference from chance. Fakes against duplicates: {write_difference(primary)} of balanced accuracy, "
-            f"{write_setting(primary['setting'])}, {primary['images']:,} test images."
+    Args:
+        worth: `exchange.tabulate_worth`, or its CSV.
+        contrasts: `verdict.reach_verdict`, or its CSV.
+        state: {"asked": number of trainings, "finished": how many of them are finished}.
+    """
+    lines = []
+    if state["finished"] < state["asked"]:
+        lines.append(
+            f"**Not finished: {state['finished']} of {state['asked']} trainings. These are the numbers so far, and no verdict.**"
         )
-    words = {
-        verdicts.BETTER: "Fakes did better than duplicates",
-        verdicts.WORSE: "Fakes did worse than duplicates",
-        verdicts.EQUIVALENT: f"Fakes and duplicates are equivalent (within {100 * margin:.0f} points)",
-        verdicts.INCONCLUSIVE: "Whether fakes help more than duplicates remains open",
-    }
-    return (
-        f"{words[primary['outcome']]} (the contrast that was named before any result): {write_difference(primary)}, "
-        f"{write_setting(primary['setting'])}, {primary['seeds']} seeds, {primary['images']:,} test images. Such a study finds a difference of "
-        f"{100 * primary['smallest_seen']:.1f} points four times in five."
-    )
+    for num_real, rows in worth.groupby("num_real"):
+        values = {row.arm: _describe_worth(row) for row in rows.itertuples() if row.arm not in ("nothing", "more_real")}
+        gan = f"the fakes are worth {values.pop('gan')}" if "gan" in values else "the fakes aren't there yet"
+        others = "; ".join(f"{write_arm(arm)} {words}" for arm, words in values.items())
+        lines.append(f"**With {num_real} real images of patients, {gan}.** The simple remedies: {others}.")
+    if state["finished"] == state["asked"]:
+        lines.append(describe_answer(_list_rows(contrasts)))
+    return "\n\n".join(lines)
+
+
+def describe_published(folder):
+    """What the published study of few patients says, as Markdown, from its tables."""
+    tables = folder / scarcity.FOLDER
+    if not (tables / "worth.csv").exists():
+        return "The study is declared, and nothing of it is trained yet."
+    worth = pd.read_csv(tables / "worth.csv").fillna({"beyond": ""})
+    return describe_scarcity(worth, pd.read_csv(tables / "contrasts.csv"), disk.read_json(tables / "state.json"))
+
+
+def _describe_worth(row):
+    """How many real images an arm is worth, in words, with the interval where there is one."""
+    limit = {"below": "or fewer", "above": "or more"}.get(row.beyond, "")
+    words = " ".join(filter(None, [f"{row.worth:.0f} further real images", limit]))
+    return words if pd.isna(row.worth_low) else f"{words} (95 % interval {row.worth_low:.0f} to {row.worth_high:.0f})"
 
 
 def list_warnings(record, shortcuts):
@@ -251,7 +272,10 @@ def list_warnings(record, shortcuts):
         record: the run's.
         shortcuts: `audit.shortcuts_by_setting`.
     """
-    warnings = ["The interval holds for this one split of this one data set."]
+    warnings = [
+        "The interval holds for patients like those of this data set"
+        + (", and for these test images." if record.get("test_share", 0) == 0 else ".")
+    ]
     if record["is_phantom"]:
         warnings.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
     if not record["groups_file"]:
@@ -276,31 +300,6 @@ def list_warnings(record, shortcuts):
     return warnings
 
 
-def describe_published(folder):
-    """The answer of the published study on real images and the mean of each of its arms, as Markdown."""
-    return f"{describe_answer(disk.read_json(folder / 'verdict.json'))}\n\n{tabulate_arms(pd.read_csv(folder / 'arms.csv'))}"
-
-
-def tabulate_arms(trainings):
-    """The mean of each arm, as a Markdown table; `trainings` is `tables.tabulate_units`."""
-    rows = []
-    for (setting, arm), group in trainings.groupby(["setting", "arm"], sort=False):
-        score = group["balanced_accuracy"]
-        rows.append(
-            [
-                f"{write_setting(setting)}, {group['test_images'].iloc[0]:,} test images",
-                write_arm(arm),
-                str(len(group)),
-                f"{score.mean():.3f} ({score.min():.3f} to {score.max():.3f})",
-                f"{group['sensitivity'].mean():.3f}",
-                f"{group['auroc'].mean():.3f}",
-            ]
-        )
-    columns = ["setting", "arm", "seeds", "balanced accuracy, mean (lowest to highest)", "sensitivity, mean", "AUROC, mean"]
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 # Words for a row
 
 
@@ -310,8 +309,8 @@ def write_setting(name):
 
 
 def write_contrast(row):
-    """A contrast in words: the second arm against the first, and where."""
-    return f"{write_arm(row['second'])} against {write_arm(row['first'])}, {write_setting(row['setting'])}"
+    """A contrast in words: the second arm against the first, where, and by which metric."""
+    return f"{write_arm(row['second'])} against {write_arm(row['first'])}, {write_setting(row['setting'])}, {METRICS[row['metric']].words}"
 
 
 def write_difference(row):

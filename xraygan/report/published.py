@@ -1,4 +1,4 @@
-"""What is committed of three runs: how their numbers come to results/published/, and how a study goes on from there."""
+"""What is committed of four runs: how their numbers come to results/published/, and how a study goes on from there."""
 
 import shutil
 
@@ -6,8 +6,8 @@ from xraygan import disk, run
 from xraygan.comparison import units
 
 PUBLISHED = disk.ROOT / "results" / "published"
-PHANTOM_RUN, BASELINE_RUN, STUDY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study"
-STUDY = PUBLISHED / STUDY_RUN
+PHANTOM_RUN, BASELINE_RUN, STUDY_RUN, SCARCITY_RUN = "phantom-quick", "chest_xray-full", "chest_xray-study", "scarcity"
+STUDY, SCARCITY = PUBLISHED / STUDY_RUN, PUBLISHED / SCARCITY_RUN
 NUMBERS = (
     "record.json",
     "before_after.csv",
@@ -18,6 +18,7 @@ NUMBERS = (
     "share_found.csv",
     "leaks.csv",
     "sweep_*.csv",
+    "few_patients/*",
     "gan/*.csv",
     "gan/judgement.json",
 )
@@ -26,7 +27,7 @@ UNITS = (
     "units/*/*.csv",
     "units/*/*.json",
     "gans/*/gan/*.csv",
-)  # of the real study: each training, so that none is lost
+)  # of studies of real images: each training, so that none is lost
 
 
 def publish(folders):
@@ -37,7 +38,7 @@ def publish(folders):
     """
     if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
-    for pattern in NUMBERS + (UNITS if folders.run == STUDY_RUN else ()):
+    for pattern in NUMBERS + (UNITS if folders.run in (STUDY_RUN, SCARCITY_RUN) else ()):
         _copy(folders.results.glob(pattern), folders.results, PUBLISHED / folders.run)
 
 
