@@ -1,0 +1,150 @@
+"""How often the verdict errs, on simulated studies whose truth is known.
+
+python -m benchmarks.error_rates          # a table, and results/published/benchmarks/error_rates.csv
+
+A simulated study has four arms, R replicates, and test images of two classes. What a model answers to an image is a score: how easy the image
+is, how easy its patient is, how easy both are for this arm, how this replicate of this arm turned out, and chance. The regimes differ in which
+of these decides. Where the truth is that arms are equal, intervals should cover 0 in 95 of 100 studies, and "better" should hardly ever be said.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from xraygan.comparison import metrics, verdict
+
+ARMS = ("nothing", "oversampling", "on_the_fly", "gan")
+REPLICATES = (3, 5, 10, 24)
+STUDIES = 2000
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Where scores come from: standard deviations of each source, in units of the score, and what the test set is like.
+
+    Attributes:
+        ease: mean score of an image, positive where it's right.
+        replicate: how a replicate of an arm turned out, for all images of a class alike.
+        image: how easy an image is for every arm.
+        arm_image: how easy an image is for one arm.
+        patient, arm_patient: the same of a patient.
+        rest: of one image, arm and replicate.
+        images_a_patient: images of one patient.
+        share_drawn: the share of the patients that each replicate draws for its test part; 1 takes the same for all.
+        images: test images of each class.
+        spread_of_gan: how many times as much the GAN's replicates vary as those of other arms.
+    """
+
+    ease: float = 1.0
+    replicate: float = 0.02
+    image: float = 0.8
+    arm_image: float = 0.1
+    patient: float = 0.0
+    arm_patient: float = 0.0
+    rest: float = 0.2
+    images_a_patient: int = 1
+    share_drawn: float = 1.0
+    spread_of_gan: float = 1.0
+    images: int = 120
+
+
+REGIMES = {
+    "replicates": Regime(replicate=0.25),
+    "images": Regime(arm_image=0.8),
+    "residual": Regime(rest=1.0),
+    "near the ceiling": Regime(ease=1.9, arm_image=0.3, rest=0.3, replicate=0.1, images=400),
+    "patients with four images": Regime(patient=0.6, arm_patient=0.8, image=0.5, images_a_patient=4),
+    "test drawn anew": Regime(replicate=0.15, arm_image=0.4, rest=0.4, share_drawn=0.5),
+    "an arm that varies more": Regime(replicate=0.15, arm_image=0.2, spread_of_gan=2.0),
+}
+
+
+def simulate(regime, num_replicates, rng, better=None):
+    """One study: {metric: {arm: `verdict.Judged`}}, labels and groups.
+
+    Args:
+        regime: `Regime`.
+        num_replicates: R.
+        rng: random generator.
+        better: {arm: how much larger its mean score is}.
+    """
+    sick = np.repeat([False, True], regime.images)
+    groups = np.arange(len(sick)) // regime.images_a_patient
+    num_patients = groups.max() + 1
+    num_drawn = round(regime.share_drawn * num_patients)
+    patients_in_test = np.array([rng.permutation(num_patients) < num_drawn for _ in range(num_replicates)])
+    of_image = regime.image * rng.standard_normal(len(sick)) + regime.patient * rng.standard_normal(num_patients)[groups]
+    judged = {}
+    for arm in ARMS:
+        spread = regime.replicate * (regime.spread_of_gan if arm == "gan" else 1)
+        scores = regime.ease + (better or {}).get(arm, 0.0) + of_image
+        scores = scores + regime.arm_image * rng.standard_normal(len(sick))
+        scores = scores + regime.arm_patient * rng.standard_normal(num_patients)[groups]
+        scores = scores + (spread * rng.standard_normal((num_replicates, 2)))[:, sick.astype(int)]
+        scores = scores + regime.rest * rng.standard_normal((num_replicates, len(sick)))
+        judged[arm] = judge_arm(np.where(sick, scores, -scores), sick, patients_in_test[:, groups])
+    by_metric = {metric: {arm: judged[arm][metric] for arm in ARMS} for metric in verdict.PRIMARY_METRICS}
+    return by_metric, np.where(sick, "sick", "healthy"), groups
+
+
+def judge_arm(outputs, sick, in_test):
+    """{metric: `verdict.Judged`} of one arm, from outputs `(R, N)` that are positive where an image is called sick."""
+    influence = {metric: np.full(outputs.shape, np.nan) for metric in verdict.PRIMARY_METRICS}
+    scores = {metric: np.empty(len(outputs)) for metric in influence}
+    same = in_test.all()  # then one call for all replicates will do
+    for number in [slice(None)] if same else range(len(outputs)):
+        chosen = slice(None) if same else in_test[number]
+        row, positive = outputs[number][..., chosen], sick[chosen]
+        for metric, judge in {"auroc": judge_ranking, "balanced_accuracy": judge_calls}.items():
+            score, added = judge(row, positive)
+            scores[metric][number] = score
+            influence[metric][number, chosen] = added
+    return {metric: verdict.Judged(scores[metric], influence[metric]) for metric in influence}
+
+
+def judge_ranking(outputs, positive):
+    """AUROC `(…)` and each image's influence `(…, N)`."""
+    ranks = stats.rankdata(outputs, axis=-1)[..., positive]
+    num_positive, num_negative = positive.sum(), (~positive).sum()
+    auroc = (ranks.sum(axis=-1) - num_positive * (num_positive + 1) / 2) / num_positive / num_negative
+    return auroc, metrics.rank_influence(outputs, positive)
+
+
+def judge_calls(outputs, positive):
+    """Balanced accuracy `(…)` and each image's influence `(…, N)`."""
+    right, influence = ((outputs > 0) == positive).astype(float), np.empty(np.shape(outputs))
+    shares = []
+    for members in (positive, ~positive):
+        share = right[..., members].mean(axis=-1, keepdims=True)
+        influence[..., members] = (right[..., members] - share) / members.sum() / 2
+        shares.append(share[..., 0])
+    return np.mean(shares, axis=0), influence
+
+
+def count_errors(regime, num_replicates, num_studies, seed=0):
+    """How often the primary contrasts' intervals cover the truth and "better" is said, where no arm is meant to differ.
+
+    Returns:
+        a dict for each metric: `coverage`, `better` (of a contrast), `any_better` (of a study, over both metrics and contrasts), and
+        `half_width` of the intervals, their median. The truth is 0; where one arm varies more it is the mean of all studies, since
+        variation costs that arm a little.
+    """
+    rng = np.random.default_rng([seed, num_replicates])
+    tables = []
+    for study in range(num_studies):
+        judged, labels, groups = simulate(regime, num_replicates, rng)
+        table = verdict.reach_verdict({"study": judged}, {"study": labels}, {"study": groups}, "study")
+        tables.append(table[table["primary"]].assign(study=study))
+    rows = pd.concat(tables)
+    truth = rows.groupby(["metric", "first"])["difference"].transform("mean") if regime.spread_of_gan != 1 else 0.0
+    rows["covers"] = (rows["low"] <= truth) & (truth <= rows["high"])
+    rows["better"] = rows["outcome"] == verdict.BETTER
+    rows["half_width"] = (rows["high"] - rows["low"]) / 2
+    any_better = rows.groupby("study")["better"].any().mean()
+    return [
+        {"metric": metric, "coverage": of["covers"].mean(), "better": of["better"].mean(), "any_better": any_better}
+        | {"half_width": of["half_width"].median()}
+        for metric, of in rows.groupby("metric")
+    ]

@@ -1,0 +1,64 @@
+"""Where patients are few: every arm at small numbers of real images, the learning curve, and what each remedy is worth in real images."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+import utils
+from xraygan import disk
+from xraygan.comparison import exchange, plan, tables, units
+
+FOLDER = "few_patients"  # in results/RUN/
+
+
+class Scarcity(NamedTuple):
+    """What the finished trainings say.
+
+    Attributes:
+        trainings: `tables.tabulate_units` of all arms at small numbers, with the column num_real.
+        curve: the same of the arm "nothing" at all numbers.
+        contrasts: `verdict.reach_verdict`; the primary setting is the one with fewest real images.
+        worth: `exchange.tabulate_worth`.
+        asked: how many trainings were asked for; not all need be finished.
+    """
+
+    trainings: pd.DataFrame
+    curve: pd.DataFrame
+    contrasts: pd.DataFrame
+    worth: pd.DataFrame
+    asked: int
+
+
+def list_units(study):
+    """All units, by replicate, so that a study that is cut off has whole replicates."""
+    wanted = dict.fromkeys([*plan.plan_scarcity(study), *plan.plan_curve(study)])
+    return sorted(wanted, key=lambda unit: unit.seed)
+
+
+def summarise(study):
+    """Tables of what is finished, also written to results/RUN/few_patients/: `Scarcity`, or None where nothing can be said yet.
+
+    Nothing can be said before one replicate of every arm at one number and two points of the curve are finished.
+    """
+    compared = plan.plan_scarcity(study)
+    settings = list(dict.fromkeys(unit.setting for unit in compared))
+    finished = [
+        unit for of in settings for unit in tables.list_comparable(study, [unit for unit in compared if unit.setting == of])
+    ]
+    curve = [unit for unit in dict.fromkeys([*plan.plan_curve(study), *compared]) if unit.arm == "nothing"]
+    curve = [unit for unit in curve if units.is_finished(study, unit)]
+    if not finished or len({unit.setting for unit in curve}) < 2:
+        return None
+    trainings, of_curve = (_tabulate(study, of) for of in (finished, curve))
+    contrasts = tables.compare_arms(study, finished, settings[0])
+    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve), len(list_units(study)))
+    for name in ("trainings", "curve", "contrasts", "worth"):
+        utils.write_table(getattr(found, name), study.folders.results / FOLDER / f"{name}.csv")
+    disk.write_json(study.folders.results / FOLDER / "state.json", {"asked": found.asked, "finished": len({*finished, *curve})})
+    return found
+
+
+def _tabulate(study, wanted):
+    """`tables.tabulate_units` with the number of real images of the minority class that was asked for."""
+    table = tables.tabulate_units(study, wanted)
+    return table.assign(num_real=table["real_minority"])
