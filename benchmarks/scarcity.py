@@ -1,0 +1,63 @@
+"""The published study of few patients: pneumonia against none, in children of one hospital.
+
+python -m benchmarks.scarcity --data DATA --groups patients.csv       # goes on where it was; hours to days on 2 CPU cores
+python -m benchmarks.scarcity --data DATA --summarise                 # the tables of what is finished
+
+DATA holds the Kaggle set, and patients.csv names each file's patient (columns file and group). What is asked, and how it is judged, is
+declared in results/published/scarcity/declaration.md, which was committed before the first training. Finished trainings are
+read from results/published/scarcity/ and published there.
+"""
+
+import argparse
+
+import utils
+from xraygan.comparison import scarcity, workers
+from xraygan.comparison.study import begin, recall_study
+from xraygan.data import audit, split
+from xraygan.report import figures, published
+
+ASKED = {
+    "PROFILE": "study",
+    "RUN": published.SCARCITY_RUN,
+    "CLASSES": "NORMAL,PNEUMONIA",
+    "MINORITY": "PNEUMONIA",
+    "ALSO": "",
+    "CLASSIFIER": "study_cnn",
+    "TEST_SHARE": 0.5,
+    "ON_LEAK": "drop",
+    "SEED": 0,
+    "PRECISION": "mixed_bfloat16",
+}
+
+
+def start(data, groups_file):
+    """Split the images by patient and write down what the run is, as notebook 1 does; returns the study."""
+    begun = begin(DATA=data, GROUPS=groups_file, **ASKED)
+    groups = audit.find_groups(begun.images, begun.patients)
+    table = split.make_split(begun.images, groups, test_share=ASKED["TEST_SHARE"], seed=ASKED["SEED"])
+    begun.start_study(table, audit.count_leaks(begun.images, groups))
+    study = recall_study(data, published.SCARCITY_RUN)
+    utils.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders.results / "shortcuts.csv")
+    return study
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--groups", default="")
+    parser.add_argument("--summarise", action="store_true")
+    options = parser.parse_args()
+    study = recall_study(options.data, published.SCARCITY_RUN) if options.summarise else start(options.data, options.groups)
+    wanted = scarcity.list_units(study)
+    published.restore_units(study, wanted)
+    if not options.summarise:
+        workers.train_units(study, wanted)
+    found = scarcity.summarise(study)
+    if found:
+        print(found.worth.round(3).to_string(index=False))
+        figures.show_scarcity(found, study)
+    published.publish(study.folders)
+
+
+if __name__ == "__main__":
+    main()
