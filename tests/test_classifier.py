@@ -61,7 +61,7 @@ def test_an_unknown_network_is_a_sentence():
 def test_an_epoch_depends_on_the_real_images_only():
     assert [Classifier().count_updates(number) for number in (1, 128, 129, 1381)] == [1, 1, 2, 11]
     study, full = (load_profile(name).make_classifier("study_cnn") for name in ("study", "full"))
-    assert study.count_epochs(1381) == 36  # 400 updates at most
+    assert study.count_epochs(1381) == 13  # 300 updates of 64 images at most
     assert full.count_epochs(1381) == 500
     assert dataclasses.replace(study, updates=5).count_epochs(1381) == 1, "at least one"
 
@@ -181,23 +181,50 @@ def test_patience_is_remembered_over_a_resume(tmp_path):
 
 def test_predictions_as_a_table(tmp_path):
     files, labels = np.array(["a", "b"]), np.array([0, 1])
-    table = classifier.tabulate_predictions(files, labels, np.array([[0.2], [0.7]], np.float32), TWO)
-    assert table.columns.tolist() == ["file", "label", "prediction", "probability"]
+    even = np.array([0.5, 0.5])
+    table = classifier.tabulate_predictions(files, labels, np.array([[0.2], [0.7]], np.float32), TWO, even)
+    assert table.columns.tolist() == ["file", "label", "prediction", "likeliest", "probability"]
     assert table["label"].tolist() == table["prediction"].tolist() == ["NORMAL", "COVID19"]
     swapped = dataclasses.replace(TWO, minority="NORMAL")
-    assert classifier.tabulate_predictions(files, labels, np.array([[0.9], [0.1]]), swapped)["prediction"].tolist() == [
+    assert classifier.tabulate_predictions(files, labels, np.array([[0.9], [0.1]]), swapped, even)["prediction"].tolist() == [
         "NORMAL",
         "COVID19",
     ]
-    three = classifier.tabulate_predictions(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]], np.float32), THREE)
+    three = classifier.tabulate_predictions(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]], np.float32), THREE, np.full(3, 1 / 3))
     assert three["prediction"][0] == "B"
     assert three["probability"][0] == three["probability_C"][0] == pytest.approx(0.3)
     three.to_csv(tmp_path / "t.csv", index=False)
     pd.testing.assert_frame_equal(classifier.read_predictions(tmp_path / "t.csv"), three, check_exact=True, check_dtype=False)
 
 
+def test_a_class_is_called_by_its_probability_over_its_share():
+    """Bayes' rule by hand: what a balanced classifier would call, from one trained on 3 sick images in 100."""
+    shares, minority = np.array([0.97, 0.03]), dataclasses.replace(TWO, minority="COVID19")
+    outputs = np.array([[0.02], [0.04], [0.6]])
+    table = classifier.tabulate_predictions(np.array(["a", "b", "c"]), np.array([0, 1, 1]), outputs, minority, shares)
+    odds = outputs[:, 0] / 0.03 / ((1 - outputs[:, 0]) / 0.97)
+    assert table["prediction"].tolist() == np.where(odds > 1, "COVID19", "NORMAL").tolist() == ["NORMAL", "COVID19", "COVID19"]
+    assert table["likeliest"].tolist() == ["NORMAL", "NORMAL", "COVID19"]
+    assert table["probability"].tolist() == outputs[:, 0].tolist(), "AUROC needs no rule"
+    three = classifier.tabulate_predictions(
+        np.array(["a"]), np.array([1]), np.array([[0.5, 0.3, 0.2]]), THREE, np.array([0.7, 0.2, 0.1])
+    )
+    assert (three["prediction"][0], three["likeliest"][0]) == (THREE.classes[2], THREE.classes[0])
+
+
+def test_batches_on_the_fly_depend_on_seed_and_step_alone(rng):
+    images = rng.integers(0, 256, (9, 4, 4, 1), dtype=np.uint8)
+    change = lambda batch, rng: batch + rng.integers(0, 5, (len(batch), 1, 1, 1)).astype(np.uint8)  # noqa: E731
+    whole = training.RepeatingShuffle(images, None, utils.to_unit, 3, seed=1, transform=change)
+    resumed = training.RepeatingShuffle(images, None, utils.to_unit, 3, seed=1, first_step=3, transform=change)
+    np.testing.assert_array_equal(whole[4], resumed[1])
+    rows = whole.rows_of_step(0)
+    laps = [whole[step][np.flatnonzero(whole.rows_of_step(step) == rows[0])] for step in range(6) if rows[0] in whole.rows_of_step(step)]
+    assert len(laps) == 2 and not np.array_equal(*laps), "the same image is shown changed anew"
+
+
 def test_a_class_called_none_is_read_as_text(tmp_path):
-    table = classifier.tabulate_predictions(np.array(["1"]), np.array([0]), np.array([[0.2]]), Setting(("None", "ill"), "ill"))
+    table = classifier.tabulate_predictions(np.array(["1"]), np.array([0]), np.array([[0.2]]), Setting(("None", "ill"), "ill"), np.full(2, 0.5))
     table.to_csv(tmp_path / "t.csv", index=False)
     assert classifier.read_predictions(tmp_path / "t.csv").loc[0, ["file", "label", "prediction"]].tolist() == [
         "1",

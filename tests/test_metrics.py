@@ -22,6 +22,7 @@ def binary_table(labels, probabilities):
             "file": [f"{index}.png" for index in range(len(labels))],
             "label": labels,
             "prediction": np.where(probabilities >= 0.5, "sick", "well"),
+            "likeliest": np.where(probabilities >= 0.5, "sick", "well"),
             "probability": probabilities,
         }
     )

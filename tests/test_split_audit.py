@@ -1,6 +1,7 @@
 """Duplicates, groups and the split."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import shift
 
 from xraygan.data import audit, phantom, sources, split
-from xraygan.data.dataset import Dataset, Setting
+from xraygan.data.dataset import RESERVE, Dataset, Setting
 from xraygan.data.sources import ImageSet, Source
 
 
@@ -96,7 +97,7 @@ def test_split_laws(seed, num_classes, num_images):
     try:
         result = split.make_split(image_set(parts, labels), groups, seed=seed)
     except ValueError as error:
-        assert "too few images" in str(error) or "usable training images" in str(error)
+        assert "too few to stand in" in str(error) or "would have no image of" in str(error)
         return
     part, train = result["part"].to_numpy(), set(groups[result["part"] == "train"])
     assert train.isdisjoint(groups[part == "validation"])
@@ -104,6 +105,63 @@ def test_split_laws(seed, num_classes, num_images):
     assert (part[parts == "test"] == "test").all()
     again = split.make_split(image_set(parts, labels), groups, seed=seed)
     pd.testing.assert_frame_equal(result, again)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.5]), st.integers(3, 40), st.integers(3, 40))
+def test_replicates_redraw_patients_and_nothing_else(seed, test_share, first, second):
+    """Each class keeps about its numbers in every part, no patient stands on two sides, and the own seed gives the split again."""
+    rng = np.random.default_rng(seed)
+    groups = np.concatenate([rng.permutation(np.arange(count * 2) // 2) + base for count, base in ((first, 0), (second, 1000))])
+    labels = np.repeat([0, 1], [2 * first, 2 * second])
+    folders = np.where(rng.random(len(labels)) < 0.2, "test", "train").astype(object)
+    folders[[0, -1]], folders[[1, -2]] = "test", "train"
+    try:
+        table = split.make_split(image_set(folders, labels), groups, test_share=test_share, seed=seed)
+    except ValueError as error:
+        assert "too few to stand in" in str(error)
+        return
+    pd.testing.assert_frame_equal(split.redraw(table, seed), table)
+    other = split.redraw(table, seed + 1)
+    for drawn in (table, other):
+        sides = [set(drawn.loc[drawn["part"] == part, "group"]) for part in ("train", "validation", "test")]
+        assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+        assert all(drawn[drawn["part"] == part]["class"].nunique() == 2 for part in ("train", "validation", "test"))
+    counts, others = (pd.crosstab(drawn["class"], drawn["part"]) for drawn in (table, other))
+    assert (counts.sum(axis=1) == others.sum(axis=1)).all()
+    assert (counts[["train", "validation", "test"]] - others[["train", "validation", "test"]]).abs().to_numpy().max() <= 2
+    if not test_share:
+        assert ((table["part"] == "test") == (other["part"] == "test")).all(), "a test folder stays as it is"
+
+
+def test_a_split_depends_on_seed_files_and_groups_alone():
+    """Not on the order of the images, nor on the numbers that groups go by; and it is the same in every version of every library."""
+    labels, groups = np.repeat([0, 1], [40, 20]), np.repeat(np.arange(30), 2)
+    data = image_set(["train"] * 60, labels)
+    table = split.make_split(data, groups, test_share=0.3, seed=7).set_index("file")
+    again = split.make_split(data, 1000 - groups, test_share=0.3, seed=7).set_index("file")
+    assert (table["part"] == again["part"]).all()
+    digest = hashlib.sha256("".join(table.sort_index()["part"]).encode()).hexdigest()
+    assert digest[:12] == "DIGEST"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_three_patients_are_enough_for_three_parts(seed):
+    """3 groups of one class and 10 of another are split whatever the seed, each part with both classes."""
+    labels, groups = np.repeat([0, 1], [9, 30]), np.repeat(np.arange(13), 3)
+    table = split.make_split(image_set(["train"] * 39, labels), groups, test_share=0.2, seed=seed)
+    assert all(table[table["part"] == part]["class"].nunique() == 2 for part in ("train", "validation", "test"))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_split_is_stratified_by_group(seed):
+    """100 healthy and 20 sick images, 1 to 4 a patient: validation gets 15 to 25 % of either."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [100, 20])
+    groups = np.concatenate([np.repeat(np.arange(100), rng.integers(1, 5, 100))[:100], 1000 + np.repeat(np.arange(20), rng.integers(1, 5, 20))[:20]])
+    table = split.make_split(image_set(["train"] * 120 + ["test"] * 2, np.append(labels, [0, 1])), np.append(groups, [9998, 9999]), seed=seed)
+    shares = pd.crosstab(table["class"], table["part"])[["validation"]].div([100, 20], axis=0)
+    assert shares.to_numpy().min() >= 0.15 and shares.to_numpy().max() <= 0.25
 
 
 def test_quick_size_keeps_the_imbalance():
@@ -132,7 +190,7 @@ def test_a_class_may_be_called_none(folders):
 
 def test_too_few_images_is_a_sentence():
     data = image_set(["train"] * 11 + ["test"] * 2, [0] * 10 + [1] + [0, 1])
-    with pytest.raises(ValueError, match="class B has 1 usable training images"):
+    with pytest.raises(ValueError, match="class B has 1 usable images or groups of images"):
         split.make_split(data, np.arange(13))
 
 
@@ -171,6 +229,10 @@ def test_a_setting_selects_its_images_in_the_order_of_the_split(phantom_images):
         assert (scarce.labels == 1).sum() == expected.get(part, counts[part]["COVID19"])
     first, again, other = (set(data.select_all(few, seed)["train"].files) for seed in (0, 0, 1))
     assert first == again != other
+    more = set(data.select_all(dataclasses.replace(whole, num_real=9), 0)["train"].files)
+    assert first < more, "a larger number has the smaller one's images among its own"
+    reserve = set(data.select_all(few, 0)[RESERVE].files)
+    assert not reserve & first and more - first <= reserve and all("COVID19" in file for file in reserve)
     of_class = data.select_class(["COVID19"], "train")
     np.testing.assert_array_equal(of_class, data.select_all(whole)["train"].images[data.select_all(whole)["train"].labels == 1])
 

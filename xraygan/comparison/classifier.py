@@ -187,9 +187,12 @@ def tabulate_predictions(files, labels, outputs, setting, shares):
     """
     names, outputs = np.array(setting.classes), outputs.astype(np.float64)  # what a CSV gives back exactly
     minority = setting.minority_label
-    by_class, extra = outputs, {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
     if len(names) == 2:
-        by_class, extra = np.concatenate([1 - outputs, outputs] if minority else [outputs, 1 - outputs], axis=1), {}
+        by_class, extra = np.concatenate([1 - outputs, outputs], axis=1), {}
+        if minority == 0:
+            by_class = by_class[:, ::-1]
+    else:
+        by_class, extra = outputs, {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
     return pd.DataFrame(
         {
             "file": files,

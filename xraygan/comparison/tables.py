@@ -48,26 +48,37 @@ def judge_setting(study, wanted, test_files=None, group_of=None):
     """
     if group_of is None:
         group_of = split.read_split(study.folders).set_index("file")["group"]
-    predictions = {unit: read_unit_predictions(study, unit).set_index("file", drop=False) for unit in wanted}
-    if test_files is not None:
-        predictions = {unit: table[table.index.isin(test_files)] for unit, table in predictions.items()}
-    labels = pd.concat([table["label"] for table in predictions.values()])
+    predictions = {}
+    for unit in wanted:
+        table = read_unit_predictions(study, unit)
+        predictions.setdefault(unit.arm, []).append(table if test_files is None else table[table["file"].isin(test_files)])
+    return judge_predictions(predictions, wanted[0].setting, group_of)
+
+
+def judge_predictions(predictions, setting, group_of):
+    """The same from tables of predictions.
+
+    Args:
+        predictions: {arm: [table of `classifier.tabulate_predictions`, one a replicate]}.
+        setting: `dataset.Setting`.
+        group_of: Series of each file's group.
+    """
+    labels = pd.concat([table.set_index("file")["label"] for tables in predictions.values() for table in tables])
     labels = labels[~labels.index.duplicated()].sort_index()
-    judged = {metric: {} for metric in verdict.PRIMARY_METRICS}
-    for arm in dict.fromkeys(unit.arm for unit in wanted):
-        of_arm = [(unit.setting, predictions[unit]) for unit in wanted if unit.arm == arm]
-        for metric in verdict.PRIMARY_METRICS:
-            judged[metric][arm] = _judge_arm(metric, of_arm, labels.index)
+    judged = {
+        metric: {arm: _judge_arm(metric, tables, setting, labels.index) for arm, tables in predictions.items()}
+        for metric in verdict.PRIMARY_METRICS
+    }
     return judged, labels.to_numpy(), group_of[labels.index].to_numpy()
 
 
-def _judge_arm(metric, replicates, files):
-    """`verdict.Judged` of one arm's (setting, predictions), the images in the order of `files`."""
+def _judge_arm(metric, replicates, setting, files):
+    """`verdict.Judged` of one arm's tables of predictions, the images in the order of `files`."""
     scores, influence = [], np.full((len(replicates), len(files)), np.nan)
-    for row, (setting, table) in zip(influence, replicates, strict=True):
+    for row, table in zip(influence, replicates, strict=True):
         answers = metrics.read_answers(table, setting.classes, setting.minority)
         scores.append(metrics.METRICS[metric].compute(answers))
-        row[files.get_indexer(table.index)] = metrics.METRICS[metric].influence(answers)
+        row[files.get_indexer(table["file"])] = metrics.METRICS[metric].influence(answers)
     return verdict.Judged(np.array(scores), influence)
 
 
