@@ -126,7 +126,9 @@ def compare_again(study):
             facts = disk.read_json(file)
             asked = facts["parameters"]
             if asked["seed"] < record["profile"]["num_seeds"] and facts["extra_images"] in (0, record["profile"]["num_fakes"]):
-                setting = Setting(tuple(asked["setting"]["classes"]), asked["setting"]["minority"], asked["setting"]["num_real"])
+                setting = Setting(
+                    tuple(asked["setting"]["classes"]), asked["setting"]["minority"], asked["setting"]["num_real"]
+                )
                 shares = count_shares(facts, asked["setting"], record["data"]["counts"]["train"])
                 table = decide_by_shares(read_old_predictions(file), shares, setting.minority)
                 predictions.setdefault(asked["arm"], {})[asked["seed"]] = table

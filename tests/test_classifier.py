@@ -190,7 +190,9 @@ def test_predictions_as_a_table(tmp_path):
         "NORMAL",
         "COVID19",
     ]
-    three = classifier.tabulate_predictions(np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]], np.float32), THREE, np.full(3, 1 / 3))
+    three = classifier.tabulate_predictions(
+        np.array(["a"]), np.array([1]), np.array([[0.2, 0.5, 0.3]], np.float32), THREE, np.full(3, 1 / 3)
+    )
     assert three["prediction"][0] == "B"
     assert three["probability"][0] == three["probability_C"][0] == pytest.approx(0.3)
     three.to_csv(tmp_path / "t.csv", index=False)
@@ -219,12 +221,18 @@ def test_batches_on_the_fly_depend_on_seed_and_step_alone(rng):
     resumed = training.RepeatingShuffle(images, None, utils.to_unit, 3, seed=1, first_step=3, transform=change)
     np.testing.assert_array_equal(whole[4], resumed[1])
     rows = whole.rows_of_step(0)
-    laps = [whole[step][np.flatnonzero(whole.rows_of_step(step) == rows[0])] for step in range(6) if rows[0] in whole.rows_of_step(step)]
+    laps = [
+        whole[step][np.flatnonzero(whole.rows_of_step(step) == rows[0])]
+        for step in range(6)
+        if rows[0] in whole.rows_of_step(step)
+    ]
     assert len(laps) == 2 and not np.array_equal(*laps), "the same image is shown changed anew"
 
 
 def test_a_class_called_none_is_read_as_text(tmp_path):
-    table = classifier.tabulate_predictions(np.array(["1"]), np.array([0]), np.array([[0.2]]), Setting(("None", "ill"), "ill"), np.full(2, 0.5))
+    table = classifier.tabulate_predictions(
+        np.array(["1"]), np.array([0]), np.array([[0.2]]), Setting(("None", "ill"), "ill"), np.full(2, 0.5)
+    )
     table.to_csv(tmp_path / "t.csv", index=False)
     assert classifier.read_predictions(tmp_path / "t.csv").loc[0, ["file", "label", "prediction"]].tolist() == [
         "1",

@@ -82,9 +82,9 @@ def test_a_generator_draws_different_images_between_black_and_white(generator_na
 
 
 def test_the_default_networks_have_the_parameters_of_the_first_version():
-    """The published study's generators were these networks, at 128 pixels a side."""
+    """The first published study's networks, at 128 pixels a side, whose discriminator didn't see how varied its batch is."""
     assert Recipe().build_generator().count_params() == 1_389_729
-    assert Recipe().build_discriminator().count_params() == 1_742_049
+    assert Recipe().build_discriminator().count_params() == 1_742_049 + 4 * 4 * 256  # the batch's spread is one map more
     assert RECIPES["original"].build_generator().count_params() == 1_879_681
     assert RECIPES["original"].build_discriminator().count_params() == 1_650_433
 
@@ -259,7 +259,7 @@ def test_another_loss_is_one_entry(folders, monkeypatch):
         return ops.mean(ops.square(fake_logits - 1))
 
     monkeypatch.setitem(losses.LOSSES, "least squares", losses.Loss(discriminator, generator))
-    recipe = replace(SMALL, loss="least squares", epochs=4, sample_every=2)
+    recipe = replace(SMALL, loss="least squares", updates=8, sample_every=4)
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     trained, epoch, history = dcgan.train_gan(images, recipe, 0, folders)
     assert epoch == len(history) == 4
@@ -314,20 +314,64 @@ def test_translation_moves_whole_pixels_and_reflects():
 # Whole trainings
 
 
-def test_a_training_goes_on_for_more_epochs_and_refuses_another_recipe(folders, tmp_path):
-    """Five epochs in two goes are five epochs in one; with another loss or other images the folder is another training's."""
+def test_a_finished_training_stays_and_another_recipe_is_refused(folders):
+    """Asked for again it does nothing; with another loss, length or other images the folder is another training's."""
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
-    short, long = (replace(SMALL, epochs=epochs, sample_every=5) for epochs in (2, 5))
-    dcgan.train_gan(images, short, 0, folders)
-    generator, _, history = dcgan.train_gan(images, long, 0, folders)
-    in_one_go, _, undisturbed = dcgan.train_gan(images, long, 0, folders.below("again"))
+    recipe = replace(SMALL, updates=5, sample_every=5)
+    generator, epoch, history = dcgan.train_gan(images, recipe, 0, folders)
+    assert epoch == len(history) == 3, "two updates an epoch"
+    again, _, undisturbed = dcgan.train_gan(images, replace(recipe, sample_every=2), 0, folders)
     pd.testing.assert_frame_equal(history, undisturbed)
-    assert fakes.weights_hash(generator) == fakes.weights_hash(in_one_go)
-    for other in (replace(long, loss="hinge"), replace(long, learning_rate=1e-3)):
+    assert fakes.weights_hash(generator) == fakes.weights_hash(again)
+    for other in (replace(recipe, loss="hinge"), replace(recipe, learning_rate=1e-3), replace(recipe, updates=8)):
         with pytest.raises(ValueError, match="was trained with .*: choose another name with RUN"):
             dcgan.train_gan(images, other, 0, folders)
     with pytest.raises(ValueError, match="was trained with images"):
-        dcgan.train_gan(images[::-1], long, 0, folders)
+        dcgan.train_gan(images[::-1], recipe, 0, folders)
+
+
+def test_updates_are_counted_however_many_images_there_are():
+    recipe = Recipe(batch_size=8, updates=5000, sample_every=250)
+    assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(5000, 250), (1250, 62), (109, 5), (10, 1)]
+    assert [recipe.count_updates(number) for number in (3, 25, 363)] == [1, 4, 46]
+    assert replace(recipe, loss="wasserstein").count_real(363) == 40
+
+
+def test_the_learning_rate_stays_and_then_falls_to_nothing():
+    rate = dcgan.SteadyThenFalling(2e-4, 1000, 0.5)
+    steps = np.array([0, 499, 500, 750, 1000, 1200])
+    np.testing.assert_allclose([float(rate(step)) for step in steps], [2e-4, 2e-4, 2e-4, 1e-4, 0, 0], atol=1e-9)
+    assert float(dcgan.SteadyThenFalling(2e-4, 1000, 1.0)(999)) == pytest.approx(2e-4)
+    gan = compiled_gan(replace(SMALL, loss="wasserstein", updates=10))
+    images = np.random.default_rng(0).uniform(-1, 1, (20, 32, 32, 1)).astype(np.float32)
+    for _ in range(9):
+        gan.train_on_batch(images)
+    for optimizer in (gan.optimizer, gan.generator_optimizer):  # the discriminator takes five steps an update
+        assert float(optimizer.learning_rate) == pytest.approx(0.2 * gan.recipe.learning_rate, rel=1e-4)
+
+
+def test_the_discriminator_sees_how_varied_a_batch_is(rng):
+    """Standard deviation over the batch, averaged over places and features, by numpy; alike for every image."""
+    maps = rng.standard_normal((6, 4, 4, 3)).astype(np.float32)
+    seen = np.array(networks.BatchSpread(dtype="float32")(maps))
+    np.testing.assert_allclose(seen[..., :3], maps)
+    np.testing.assert_allclose(seen[..., 3], maps.std(axis=0).mean(), rtol=1e-4)
+    alike = np.array(networks.BatchSpread(dtype="float32")(np.repeat(maps[:1], 6, axis=0)))
+    assert np.abs(alike[..., 3]).max() < 1e-3
+
+
+def test_cutting_hides_a_square_of_each_image_and_lets_gradients_pass():
+    images = tf.Variable(np.full((50, 32, 32, 1), 0.5, np.float32))
+    recipe = Recipe(max_shift=0, max_brightness=0, max_contrast=0, cut_side=0.5)
+    with tf.GradientTape() as tape:
+        seen = augmentation.shift_brighten_and_cut(images, keras.random.SeedGenerator(0), recipe)
+        total = ops.sum(seen)
+    hidden = np.array(seen)[..., 0] == 0
+    heights, widths = hidden.any(axis=2).sum(axis=1), hidden.any(axis=1).sum(axis=1)
+    assert heights.max() == widths.max() == 15 and heights.min() >= 8, "a part may lie outside"
+    assert (hidden.sum(axis=(1, 2)) == heights * widths).all(), "one square an image"
+    assert len({tuple(np.argwhere(image)[0]) for image in hidden}) > 30
+    np.testing.assert_allclose(np.array(tape.gradient(total, images))[..., 0], ~hidden)
 
 
 def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
@@ -344,7 +388,7 @@ def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
 
     judge = Judge()
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
-    recipe = replace(SMALL, epochs=3, sample_every=1)
+    recipe = replace(SMALL, updates=6, sample_every=2)
     generator, epoch, history = dcgan.train_gan(images, recipe, 0, folders, judge)
     assert (epoch, len(history)) == (2, 3)
     table = pd.read_csv(folders.results / "gan" / "fidelity.csv")
@@ -365,7 +409,7 @@ ON_JAX = textwrap.dedent("""
     from xraygan.gan import dcgan, fakes, fidelity, losses
     from xraygan.gan.recipe import Recipe
     machine = backend.configure("float32")
-    small = Recipe(image_size=32, batch_size=4, epochs=3, sample_every=1)
+    small = Recipe(image_size=32, batch_size=4, updates=3, sample_every=1)
 
     # The gradients of one update against those that JAX finds of the loss written out as one function.
     losses.LOSSES["one step"] = replace(losses.LOSSES["wasserstein"], discriminator_steps=1)

@@ -170,7 +170,7 @@ def test_the_second_of_two_runs_in_one_folder_says_so_and_stops(tmp_path, phanto
 
 
 def test_a_training_is_done_by_one_process_at_a_time(folders, phantom_images):
-    images, recipe = phantom_images.images[:8], Recipe(epochs=1)
+    images, recipe = phantom_images.images[:8], Recipe(updates=1)
     with disk.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in"):
         dcgan.train_gan(images, recipe, 0, folders)
     assert not (folders.results / "gan" / "history.csv").exists()

@@ -37,7 +37,7 @@ TRAININGS = textwrap.dedent("""
         folders.models / "classifier_state", "baseline",
     )
     run.save_model(model, folders, "classifier")
-    recipe = Recipe(image_size=32, epochs=16, sample_every=4)
+    recipe = Recipe(image_size=32, updates=32, sample_every=8)
     judge = fidelity.Judge(model, images[:12], images[12:18])
     generator, epoch, _ = dcgan.train_gan(images[:12], recipe, 4, folders, judge)
     run.save_model(generator, folders, "dcgan_generator")

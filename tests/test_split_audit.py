@@ -158,8 +158,12 @@ def test_a_split_is_stratified_by_group(seed):
     """100 healthy and 20 sick images, 1 to 4 a patient: validation gets 15 to 25 % of either."""
     rng = np.random.default_rng(seed)
     labels = np.repeat([0, 1], [100, 20])
-    groups = np.concatenate([np.repeat(np.arange(100), rng.integers(1, 5, 100))[:100], 1000 + np.repeat(np.arange(20), rng.integers(1, 5, 20))[:20]])
-    table = split.make_split(image_set(["train"] * 120 + ["test"] * 2, np.append(labels, [0, 1])), np.append(groups, [9998, 9999]), seed=seed)
+    groups = np.concatenate(
+        [np.repeat(np.arange(100), rng.integers(1, 5, 100))[:100], 1000 + np.repeat(np.arange(20), rng.integers(1, 5, 20))[:20]]
+    )
+    table = split.make_split(
+        image_set(["train"] * 120 + ["test"] * 2, np.append(labels, [0, 1])), np.append(groups, [9998, 9999]), seed=seed
+    )
     shares = pd.crosstab(table["class"], table["part"])[["validation"]].div([100, 20], axis=0)
     assert shares.to_numpy().min() >= 0.15 and shares.to_numpy().max() <= 0.25
 
@@ -338,7 +342,9 @@ def test_shortcuts_are_looked_for_in_each_choice_of_classes(rng):
     images[labels == 0, :8] = 255
     data = image_set(["train"] * 180, labels, images)
     part = np.where(np.arange(180) < 120, "train", "validation")
-    parts = pd.DataFrame({"file": data.files, "class": np.array(["A", "B", "C"])[labels], "part": part})
+    parts = pd.DataFrame(
+        {"file": data.files, "class": np.array(["A", "B", "C"])[labels], "part": part, "group": np.arange(180), "folder": ""}
+    )
     table = audit.shortcuts_by_setting(Dataset(data, parts), [Setting(("A", "B"), "B"), Setting(("A", "B", "C"), "B")])
     assert table["setting"].tolist() == ["2-classes"] * 4 + ["3-classes"] * 4
     of_two, of_three = (table[table["setting"] == f"{count}-classes"].set_index("view") for count in (2, 3))

@@ -51,7 +51,7 @@ def test_another_loss_is_two_functions_and_one_entry(monkeypatch, folders, rng):
     assert len(lines) + 1 <= 15
     monkeypatch.setitem(losses.LOSSES, "least_squares", LEAST_SQUARES)
     images = rng.integers(0, 256, (16, 32, 32, 1), dtype=np.uint8)
-    recipe = Recipe(loss="least_squares", image_size=32, epochs=2, sample_every=1)
+    recipe = Recipe(loss="least_squares", image_size=32, updates=4, sample_every=2)
     assert recipe.describe() != dataclasses.replace(recipe, loss="logistic").describe()
     gan = dcgan.GAN(recipe, seed=0)
     (d_loss, g_loss), _ = gan.judge(ops.ones((8, 32, 32, 1)), ops.zeros((8, 32, 32, 1)))
@@ -73,7 +73,16 @@ def test_another_image_size_is_one_number_of_the_profile(image_size, tmp_path, p
     profile.write_text(yaml.safe_dump(sizes | {"arms": ["nothing", "oversampling", "gan", "classical"]}))
     shared = {"DATA": str(phantom_folder), "PROFILE": str(profile), "RUN": f"size-{image_size}", "PRECISION": "float32"}
 
-    asked = {"CLASSES": "", "MINORITY": "", "ALSO": "", "GROUPS": "", "ON_LEAK": "drop", "SEED": 0, "CLASSIFIER": "study_cnn"}
+    asked = {
+        "CLASSES": "",
+        "MINORITY": "",
+        "ALSO": "",
+        "GROUPS": "",
+        "ON_LEAK": "drop",
+        "SEED": 0,
+        "CLASSIFIER": "study_cnn",
+        "TEST_SHARE": 0.0,
+    }
     beginning = studies.begin(**shared, **asked)
     assert beginning.images.images.shape[1:] == (image_size, image_size, 1)
     groups = audit.find_groups(beginning.images, beginning.patients)
@@ -162,7 +171,7 @@ def test_another_classifier_is_one_function_and_one_entry(network, side, tmp_pat
     assert np.isfinite(judge.distances(real[:12])["kid"])
     points, share = inspection.map_features(baseline, {"real": real}, real)
     assert points["real"].shape == (len(real), 2) and 0 < share <= 1
-    assert inspection.count_found({"before": baseline}, {"real": real}, study.own).shape == (1, 1)
+    assert inspection.count_found({"before": trained}, {"real": real}, study.own).shape == (1, 1)
     three = study.classifier.build(3)
     assert three.output_shape == (None, 3) and inspection.grad_cam(three, real[:2], label=2).shape == (2, side, side)
 
@@ -188,7 +197,7 @@ def test_another_arm_is_one_entry(study, monkeypatch, tmp_path):
     """It gets fakes, comes after its GAN, may stand in a profile, and is compared and drawn as the others are."""
     monkeypatch.setitem(arms.ARMS, "diffusion", arms.Arm("fakes of another generator", adds=(("fakes", 1.0),)))
     profile = tmp_path / "more.yaml"
-    named = {"arms": [*arms.PRIMARY, "nothing", "diffusion"]}
+    named = {"arms": [*arms.NEEDED, "diffusion"]}
     profile.write_text(yaml.safe_dump({name: value for name, value in vars(SMALL).items() if name != "arms"} | named))
     assert "diffusion" in load_profile(str(profile)).arms
     wanted = plan.list_units(TWO, ["nothing", "diffusion"], [0], 12)
@@ -206,17 +215,17 @@ def test_another_arm_is_one_entry(study, monkeypatch, tmp_path):
     assert {("diffusion", "gan"), ("nothing", "diffusion")} <= set(verdict.list_contrasts(load_profile(str(profile)).arms))
 
 
-def invert_real(name, real, count, fakes, seed):
+def invert_real(name, sources, count, seed):
     """Negatives of real images."""
-    return 255 - arms.copy_real(name, real, count, fakes, seed)
+    return 255 - arms.copy_real(name, sources, count, seed)
 
 
 def test_another_kind_of_extra_images_is_one_function_and_one_entry(study, monkeypatch):
     monkeypatch.setitem(arms.ADDITIONS, "negatives", invert_real)
     monkeypatch.setitem(arms.ARMS, "inverted", arms.Arm("negatives and copies", adds=(("negatives", 0.5), ("copies", 0.5))))
-    real = study.dataset.select_class(["COVID19"], "train")
-    extra = arms.make_extra_images("inverted", real, 12, None, seed=0)
-    np.testing.assert_array_equal(255 - extra[:6], arms.copy_real("", real, 6, None, 0))
+    sources = arms.Sources(study.dataset.select_class(["COVID19"], "train"))
+    extra = arms.make_extra_images("inverted", sources, 12, seed=0)
+    np.testing.assert_array_equal(255 - extra[:6], arms.copy_real("", sources, 6, 0))
     unit = Unit(TWO, "inverted", 0, 12)
     assert [function for function, _ in workers.order_jobs([unit])[0]] == [units.train_unit]
     key = units.find_files(study, unit).facts
@@ -242,6 +251,7 @@ def test_another_metric_is_one_function_and_one_entry_and_holds_for_trainings_th
         {
             "label": ["ill", "ill", "well", "well"],
             "prediction": ["ill", "well", "well", "well"],
+            "likeliest": ["ill", "well", "well", "well"],
             "probability": [0.9, 0.2, 0.1, 0.3],
         }
     )

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from xraygan import disk, run
-from xraygan.comparison import arms, gans, plan, tables, units, workers
+from xraygan.comparison import arms, gans, plan, scarcity, tables, units, workers
 from xraygan.comparison.plan import list_units
 from xraygan.comparison.profile import Profile, load_profile
 from xraygan.comparison.study import Study
@@ -23,6 +23,7 @@ from xraygan.comparison.units import Unit
 from xraygan.data import audit, sources, split
 from xraygan.data.dataset import Setting
 from xraygan.gan import dcgan
+from xraygan.report import figures, findings
 
 TINY = Profile(
     max_train_images=0,
@@ -83,7 +84,9 @@ def test_a_run_plans_its_baseline_its_gan_and_every_arm_by_seed(untrained):
     assert plan.plan_after(untrained) == Unit(TWO, "gan", 0, untrained.profile.num_fakes)
     planned = plan.plan_comparison(untrained)
     profile = untrained.profile
-    assert len(planned) == len(set(planned)) == 2 * len(profile.arms) * profile.num_seeds
+    assert len(planned) == len(set(planned)) == 2 * (len(profile.arms) - 1) * profile.num_seeds, (
+        "no further real images are there"
+    )
     assert {plan.plan_baseline(untrained), plan.plan_after(untrained)} <= set(planned), (
         "the baseline is a unit of the comparison"
     )
@@ -91,19 +94,37 @@ def test_a_run_plans_its_baseline_its_gan_and_every_arm_by_seed(untrained):
     assert plan.plan_leaks(untrained) == []
 
 
-def test_sweeps_vary_one_number_and_share_what_the_comparison_trains(untrained, tmp_path, phantom_folder):
-    of_fakes, of_real = (plan.plan_sweep(untrained, name) for name in plan.SWEEPS)
-    assert {unit.setting for unit in of_fakes} == {THREE} and {unit.seed for unit in of_fakes} == {0, 1, 2}
-    assert {unit.num_extra for unit in of_fakes if unit.arm == "gan"} == {100, 250, 500, 1000, 2000}
+def test_the_sweep_varies_one_number_and_shares_what_the_comparison_trains(untrained, tmp_path, phantom_folder):
+    planned = plan.plan_fakes_sweep(untrained)
+    assert {unit.setting for unit in planned} == {THREE} and {unit.seed for unit in planned} == {0, 1, 2}
+    assert {unit.num_extra for unit in planned if unit.arm == "gan"} == {100, 250, 500, 1000, 2000}
     trained_already = set(plan.plan_comparison(untrained))
-    assert len(trained_already & set(of_fakes)) == 6  # 1000 fakes and none at all, three seeds each
-    assert {(unit.setting.classes, unit.setting.minority, unit.setting.num_real) for unit in of_real} == {
-        (("NORMAL", "PNEUMONIA"), "PNEUMONIA", count) for count in plan.REAL_COUNTS
-    }
-    assert len(of_real) == len(set(of_real)) == 2 * 4 * 3
+    assert len(trained_already & set(planned)) == 6  # 1000 fakes and none at all, three seeds each
     alone = prepare(tmp_path, phantom_folder, also=())
-    assert {unit.setting.minority for unit in plan.plan_sweep(alone, "number of real images")} == {"COVID19"}
-    assert {unit.setting for unit in plan.plan_sweep(alone, "number of fakes")} == {TWO}
+    assert {unit.setting for unit in plan.plan_fakes_sweep(alone)} == {TWO}
+
+
+def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained):
+    """The phantom's 30 training images hold 12 and 20 of them, not 40; the curve ends with all."""
+    profile = replace(
+        untrained.profile,
+        scarce_counts=(12, 20, 40),
+        scarce_seeds=(3, 2, 9),
+        curve_counts=(12, 20, 25, 60),
+        curve_seeds=2,
+        num_fakes=8,
+    )
+    study = replace(untrained, profile=profile)
+    planned = plan.plan_scarcity(study)
+    assert [unit.seed for unit in planned] == sorted(unit.seed for unit in planned)
+    counted = pd.DataFrame([{"n": unit.setting.num_real, "arm": unit.arm, "seed": unit.seed} for unit in planned])
+    assert counted.groupby("n")["seed"].nunique().to_dict() == {12: 3, 20: 2}
+    assert set(counted["arm"]) == set(profile.arms) and "more_real" in profile.arms
+    curve = plan.plan_curve(study)
+    assert [unit.setting.num_real for unit in curve if unit.seed == 0] == [12, 20, 25, 0]
+    assert {unit.arm for unit in curve} == {"nothing"}
+    many = replace(study, profile=replace(profile, num_fakes=1000))
+    assert "more_real" not in {unit.arm for unit in plan.plan_scarcity(many)}, "there aren't 1000 further images"
 
 
 def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():
@@ -188,7 +209,7 @@ def test_a_thinned_setting_is_thinned_and_its_gan_sees_just_those(whole):
     other_seed = study.dataset.select_all(SCARCE, 1)["train"]
     assert set(parts["train"].files) != set(other_seed.files)
     history = gans.open_gan_folders(study, SCARCE, 0).results / "gan" / "history.csv"
-    assert len(pd.read_csv(history)) == 1
+    assert len(pd.read_csv(history)) == 2, "four updates of eight images each are two epochs of twelve images"
 
 
 def test_leaks_are_used_where_a_setting_says_so(whole):
@@ -224,13 +245,45 @@ def test_a_setting_is_left_out_where_too_few_of_its_images_are_judged(whole):
     study, wanted, _ = whole
     table = tables.read_unit_predictions(study, next(unit for unit in wanted if unit.setting == THREE))
     minority = table.loc[table["label"] == "COVID19", "file"]
-    compared = tables.compare_arms(study, wanted)
+    compared = tables.compare_arms(study, wanted, THREE)
     assert set(compared["setting"]) == {THREE.name, SCARCE.name}
+    assert set(compared.loc[compared["primary"], "setting"]) == {THREE.name}
     scarce = compared[compared["setting"] == SCARCE.name]
-    assert scarce[["first", "second"]].to_numpy().tolist() == [["nothing", "oversampling"]], "the GAN lacks a seed"
-    assert tables.compare_arms(study, list_units(THREE, ["nothing"], [7], 24)).empty, "no arm has all its seeds"
+    assert set(scarce["replicates"]) == {1}, "the GAN lacks a seed"
+    assert tables.compare_arms(study, list_units(THREE, ["nothing"], [7], 24), THREE).empty, "no seed is finished"
     few = set(table["file"]) - set(minority[1:])
-    assert set(tables.compare_arms(study, wanted, few)["setting"]) == {SCARCE.name}
+    assert set(tables.compare_arms(study, wanted, THREE, few)["setting"]) == {SCARCE.name}
+
+
+def test_arms_are_judged_as_scikit_learn_scores_their_tables(whole):
+    study, wanted, _ = whole
+    units_of = [unit for unit in wanted if unit.setting == SCARCE and unit.arm != "gan"]
+    judged, labels, groups = tables.judge_setting(study, units_of)
+    assert len(labels) == len(groups) == judged["auroc"]["nothing"].influence.shape[1]
+    for metric, arms_judged in judged.items():
+        for arm, of in arms_judged.items():
+            scores = [
+                units.read_results(units.find_files(study, unit), SCARCE)[1][metric] for unit in units_of if unit.arm == arm
+            ]
+            np.testing.assert_allclose(of.scores, scores)
+            np.testing.assert_allclose(np.nansum(of.influence, axis=1), 0, atol=1e-12)
+
+
+def test_few_patients_are_summed_up_from_what_is_finished(whole, monkeypatch):
+    study, _, _ = whole
+    profile = replace(study.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(12,), scarce_seeds=(2,))
+    few = replace(study, profile=replace(profile, curve_counts=(12, 20), curve_seeds=1))
+    assert scarcity.summarise(few) is None, "the curve has no point yet"
+    workers.train_units(few, scarcity.list_units(few))
+    found = scarcity.summarise(few)
+    folder = few.folders.results / scarcity.FOLDER
+    assert disk.read_json(folder / "state.json") == {"asked": 7, "finished": 7}
+    assert found.worth[["num_real", "arm", "replicates"]].to_numpy().tolist() == [[12, arm, 2] for arm in profile.arms]
+    assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)
+    text = findings.describe_published(few.folders.results)
+    assert "With 12 real images of patients, the fakes are worth" in text and "Not finished" not in text
+    assert figures.draw_exchange(found.worth, found.curve, "a title").axes
 
 
 def test_fakes_that_were_not_taken_over_are_drawn_again(whole):
@@ -300,7 +353,7 @@ def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tm
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
     run.save_model(generator, study.folders, "dcgan_generator")
     unit = Unit(TWO, "gan", 0, 3)
-    gans.ensure_fakes(replace(study, recipe=replace(study.recipe, epochs=9)), unit)
+    gans.ensure_fakes(replace(study, recipe=replace(study.recipe, updates=36)), unit)
     assert len(gans.read_fakes(study, TWO, 0)) == 3
     for change in ({"loss": "hinge"}, {"beta_1": 0.9}):
         other = replace(study, recipe=replace(study.recipe, **change))
