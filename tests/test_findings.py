@@ -4,23 +4,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xraygan import disk
 from xraygan.comparison import verdict as verdicts
 from xraygan.report import findings, published
 
 CONTRAST = {
     "setting": "2-classes",
+    "metric": "auroc",
     "first": "nothing",
     "second": "gan",
-    "primary": False,
+    "primary": True,
     "difference": 0.031,
     "low": 0.012,
     "high": 0.05,
-    "seeds": 5,
+    "replicates": 5,
     "images": 1288,
     "smallest_seen": 0.029,
     "outcome": verdicts.BETTER,
 }
-PRIMARY = CONTRAST | {"first": "oversampling", "primary": True}
+BALANCED = CONTRAST | {"metric": "balanced_accuracy", "difference": -0.0001, "low": -0.01, "high": 0.01}
+DUPLICATES = CONTRAST | {"first": "oversampling"}
+OTHER = CONTRAST | {"primary": False}
 
 
 def shortcuts(setting, whole, hidden, tiny=0.5):
@@ -31,7 +35,7 @@ def shortcuts(setting, whole, hidden, tiny=0.5):
 
 
 def make_verdict(*contrasts, without_twins=(), warnings=("A warning.",)):
-    return {"margin": 0.02, "warnings": list(warnings), "contrasts": list(contrasts), "without_twins": list(without_twins)}
+    return {"warnings": list(warnings), "contrasts": list(contrasts), "without_twins": list(without_twins)}
 
 
 @pytest.mark.parametrize(
@@ -51,59 +55,78 @@ def test_a_shortcut_is_named_where_most_of_the_score_is_left_without_lungs(whole
 
 
 @pytest.mark.parametrize(
-    ("outcome", "against_nothing", "against_duplicates"),
+    ("outcome", "words"),
     [
-        (verdicts.BETTER, "Adding fakes helped:", "Fakes did better than duplicates"),
-        (verdicts.WORSE, "Adding fakes hurt:", "Fakes did worse than duplicates"),
-        (
-            verdicts.EQUIVALENT,
-            "Adding fakes changed nothing that matters (less than 2 points",
-            "Fakes and duplicates are equivalent (within 2 points)",
-        ),
-        (
-            verdicts.INCONCLUSIVE,
-            "Whether adding fakes changes anything remains open:",
-            "Whether fakes help more than duplicates remains open",
-        ),
+        (verdicts.BETTER, "fakes are better"),
+        (verdicts.WORSE, "fakes are worse"),
+        (verdicts.EQUIVALENT, "no difference that matters (less than 1 points)"),
+        (verdicts.INCONCLUSIVE, "still open; such a study finds a difference of 2.9 points four times in five"),
     ],
 )
-def test_each_outcome_is_a_sentence_with_its_interval(outcome, against_nothing, against_duplicates):
-    answer = findings.describe_answer(make_verdict(PRIMARY | {"outcome": outcome}, CONTRAST | {"outcome": outcome}))
-    first, second, warning = answer.replace("\n\n", "\n").splitlines()
-    assert first.startswith(f"**{against_nothing}") and "+3.1 points (95 % interval +1.2 to +5.0) in 2 classes" in first
-    assert second.startswith(f"**{against_duplicates}") and "5 seeds, 1,288 test images" in second
-    assert "a difference of 2.9 points four times in five" in second
-    assert warning == "- A warning."
+def test_each_outcome_is_a_sentence_with_its_interval(outcome, words):
+    first, second = findings.describe_answer([DUPLICATES, CONTRAST | {"outcome": outcome}, BALANCED]).split("\n\n")
+    assert first.startswith("**Fakes against nothing added** (2 classes, 5 replicates, 1,288 test images). AUROC: +3.1 points")
+    assert f"(95 % interval +1.2 to +5.0): {words}." in first
+    assert "Balanced accuracy: +0.0 points (95 % interval -1.0 to +1.0): fakes are better." in first
+    assert second.startswith("**Fakes against duplicates of the same real images** (2 classes, 5 replicates")
 
 
-def test_settings_that_come_out_alike_share_a_sentence():
-    three = CONTRAST | {"setting": "3-classes", "difference": -0.0001}
-    answer = findings.describe_answer(make_verdict(PRIMARY, CONTRAST, three))
-    assert "+3.1 points (95 % interval +1.2 to +5.0) in 2 classes, +0.0 points" in answer and "in 3 classes." in answer
-
-
-def test_too_few_seeds_make_no_claim():
-    unknown = {"low": None, "high": None, "smallest_seen": None, "seeds": 2, "outcome": verdicts.INCONCLUSIVE}
-    answer = findings.describe_answer(make_verdict(PRIMARY | unknown, CONTRAST | unknown))
-    assert "**Fakes against nothing added, without a claim: +3.1 points in 2 classes.**" in answer
-    assert "**No claim is made about the method: each arm was trained with 2 seeds, and it takes 3 or more" in answer
+def test_too_few_replicates_make_no_claim():
+    unknown = {"low": None, "high": None, "smallest_seen": None, "replicates": 1, "outcome": verdicts.INCONCLUSIVE}
+    answer = findings.describe_answer([CONTRAST | unknown])
+    assert (
+        "(2 classes, 1 replicate, 1,288 test images). AUROC: +3.1 points; no claim is made, since it takes 3 or more" in answer
+    )
 
 
 def test_decided_contrasts_and_fewer_images_are_listed_below_the_answer():
-    other = CONTRAST | {"first": "classical", "outcome": verdicts.WORSE, "difference": -0.04, "low": -0.06, "high": -0.02}
-    open_one = CONTRAST | {"first": "class_weights", "outcome": verdicts.INCONCLUSIVE}
-    fewer = PRIMARY | {"images": 1271, "difference": -0.001, "low": -0.02, "high": 0.018}
-    text = findings.describe_verdict(make_verdict(PRIMARY, CONTRAST, other, open_one, without_twins=[fewer]))
+    other = OTHER | {"first": "classical", "outcome": verdicts.WORSE, "difference": -0.04, "low": -0.06, "high": -0.02}
+    open_one = OTHER | {"first": "class_weights", "outcome": verdicts.INCONCLUSIVE}
+    fewer = DUPLICATES | {"images": 1271, "difference": -0.001, "low": -0.02, "high": 0.018}
+    text = findings.describe_verdict(make_verdict(DUPLICATES, CONTRAST, other, open_one, without_twins=[fewer]))
+    assert "- A warning." in text
     assert "- On the 1,271 test images that have no twin" in text and "-0.1 points (95 % interval -2.0 to +1.8)" in text
-    assert "- Of the 3 other contrasts, 2 are decided" in text
-    assert "    - GAN against classical, 2 classes: worse, -4.0 points (95 % interval -6.0 to -2.0)" in text
+    assert "- Of the 2 other contrasts, 1 are decided" in text
+    assert "    - GAN against classical, 2 classes, AUROC: worse, -4.0 points (95 % interval -6.0 to -2.0)" in text
     assert "class weights" not in text
+
+
+WORTH = pd.DataFrame(
+    [
+        {"num_real": 25, "arm": arm, "worth": worth, "worth_low": worth - 10, "worth_high": worth + 20, "beyond": beyond}
+        for arm, worth, beyond in (
+            ("nothing", 0, ""),
+            ("oversampling", 22, ""),
+            ("gan", 975, "above"),
+            ("more_real", 975, "above"),
+        )
+    ]
+)
+
+
+def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_ends():
+    text = findings.describe_scarcity(WORTH, pd.DataFrame([CONTRAST]), {"asked": 9, "finished": 9})
+    assert text.startswith(
+        "**With 25 real images of patients, the fakes are worth 975 further real images or more (95 % interval 965 to 995).** "
+        "The simple remedies: oversampling 22 further real images (95 % interval 12 to 42)."
+    )
+    assert "**Fakes against nothing added**" in text and "more real" not in text
+
+
+def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
+    text = findings.describe_scarcity(WORTH, pd.DataFrame([CONTRAST]), {"asked": 9, "finished": 4})
+    assert text.startswith("**Not finished: 4 of 9 trainings. These are the numbers so far, and no verdict.**")
+    assert "Fakes against nothing added" not in text
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({}, ["The interval holds for this one split", "Patients aren't known"]),
+        (
+            {},
+            ["The interval holds for patients like those of this data set, and for these test images", "Patients aren't known"],
+        ),
+        ({"test_share": 0.5}, ["The interval holds for patients like those of this data set.", "Patients aren't known"]),
         ({"is_phantom": True}, ["These are drawings, not patients", "The interval holds", "Patients aren't known"]),
         ({"groups_file": "patients.csv"}, ["The interval holds"]),
         (
@@ -154,10 +177,11 @@ def test_copies_are_an_alarm_or_none(alarm):
     )
 
 
-def test_the_published_study_is_described_from_its_files():
-    text = findings.describe_published(published.STUDY)
-    assert (
-        "Adding fakes changed nothing that matters" in text and "+0.3 points (95 % interval -0.8 to +1.4) in 2 classes" in text
-    )
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + 12 and "| 2 classes, 433 test images | GAN | 5 |" in text
+def test_the_published_study_of_few_patients_is_described_from_its_files():
+    text = findings.describe_published(published.SCARCITY)
+    state = published.SCARCITY / "few_patients" / "state.json"
+    if not state.exists():
+        assert text == "The study is declared, and nothing of it is trained yet."
+    else:
+        counts = disk.read_json(state)
+        assert "further real images" in text and ("Not finished" in text) == (counts["finished"] < counts["asked"])

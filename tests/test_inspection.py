@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xraygan.comparison import inspection
+from xraygan.comparison import inspection, units
 from xraygan.comparison.classifier import Classifier, predict
 from xraygan.data.dataset import Setting
 from xraygan.report import figures
@@ -42,8 +42,9 @@ def test_heat_is_a_share_of_its_largest(images, num_classes):
 
 def test_shares_found_are_those_of_the_predictions(images):
     model = Classifier().build(2)
-    table = inspection.count_found({"before": model}, {"some": images, "one": images[:1]}, SETTING)
-    positive = predict(model, images)[:, 0] >= 0.5
+    trained = units.Trained(model, [0.3, 0.7], None, None, None)
+    table = inspection.count_found({"before": trained}, {"some": images, "one": images[:1]}, SETTING)
+    positive = predict(model, images)[:, 0] > 0.7  # the class shares that it was trained on
     assert table.loc["before", "some"] == positive.mean()
     assert table.loc["before", "one"] == positive[0]
 

@@ -14,6 +14,8 @@ from sklearn.calibration import calibration_curve
 from xraygan.comparison import metrics
 from xraygan.report import findings
 
+BALANCED = ("balanced_accuracy", "balanced_accuracy_of_likeliest")
+
 
 def binary_table(labels, probabilities):
     probabilities = np.asarray(probabilities, dtype=float)
@@ -56,6 +58,7 @@ def test_three_classes_agree_with_scikit_learn(rng):
     outputs = rng.dirichlet([1, 1, 1], 200) * 0.6 + 0.4 * np.eye(3)[labels]
     names = np.array(classes)
     table = pd.DataFrame({"label": names[labels], "prediction": names[outputs.argmax(1)], "probability": outputs[:, 1]})
+    table["likeliest"] = table["prediction"]
     for index, name in enumerate(classes):
         table[f"probability_{name}"] = outputs[:, index]
     found = metrics.compute_metrics(table, classes, "b")
@@ -77,8 +80,8 @@ def test_calibration_error_against_scikit_learns_curve(rng):
 @pytest.mark.parametrize(
     ("labels", "probabilities", "undefined"),
     [
-        (["well"] * 4, [0.1, 0.2, 0.6, 0.3], {"balanced_accuracy", "sensitivity", "auroc", "auprc", "mcc"}),
-        (["sick"] * 4, [0.1, 0.2, 0.6, 0.3], {"balanced_accuracy", "specificity", "auroc", "auprc", "mcc"}),
+        (["well"] * 4, [0.1, 0.2, 0.6, 0.3], {*BALANCED, "sensitivity", "auroc", "auprc", "mcc"}),
+        (["sick"] * 4, [0.1, 0.2, 0.6, 0.3], {*BALANCED, "specificity", "auroc", "auprc", "mcc"}),
         (["well", "sick"] * 2, [0.1] * 4, {"mcc"}),
     ],
     ids=["no positives", "no negatives", "all one prediction"],

@@ -68,7 +68,7 @@ def test_another_loss_is_two_functions_and_one_entry(monkeypatch, folders, rng):
 def test_another_image_size_is_one_number_of_the_profile(image_size, tmp_path, phantom_folder):
     """All that the notebooks call, with few images and one epoch: the profile's number alone differs."""
     sizes = {"max_train_images": 60, "classifier_epochs": 1, "classifier_updates": 0, "classifier_patience": 1}
-    sizes |= {"gan_updates": 4, "gan_sample_every": 1, "num_fakes": 12, "num_seeds": 1, "image_size": image_size}
+    sizes |= {"gan_updates": 2, "gan_sample_every": 1, "num_fakes": 12, "num_seeds": 1, "image_size": image_size}
     profile = tmp_path / "size.yaml"
     profile.write_text(yaml.safe_dump(sizes | {"arms": ["nothing", "oversampling", "gan", "classical"]}))
     shared = {"DATA": str(phantom_folder), "PROFILE": str(profile), "RUN": f"size-{image_size}", "PRECISION": "float32"}

@@ -353,9 +353,9 @@ def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tm
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
     run.save_model(generator, study.folders, "dcgan_generator")
     unit = Unit(TWO, "gan", 0, 3)
-    gans.ensure_fakes(replace(study, recipe=replace(study.recipe, updates=36)), unit)
+    gans.ensure_fakes(replace(study, recipe=replace(study.recipe, sample_every=36)), unit)
     assert len(gans.read_fakes(study, TWO, 0)) == 3
-    for change in ({"loss": "hinge"}, {"beta_1": 0.9}):
+    for change in ({"loss": "hinge"}, {"beta_1": 0.9}, {"updates": 36}):
         other = replace(study, recipe=replace(study.recipe, **change))
         with pytest.raises(ValueError, match=f"trained with another .*{next(iter(change))}.*choose another name with RUN"):
             gans.ensure_fakes(other, unit)
