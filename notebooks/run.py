@@ -47,7 +47,7 @@ def main():
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     parameters = {
-        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.root),
+        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
         "PROFILE": from_notebooks(options.profile) if Path(options.profile).is_file() else options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
@@ -172,7 +172,7 @@ def run_sweep(name, source, folders, options):
     from xraygan.comparison import plan, study, workers  # here, since TensorFlow takes seconds to load
     from xraygan.report import figures, published
 
-    opened = study.recall_study(str(source.root), folders.run, options.gan_recipe or "dcgan")
+    opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_sweep(opened, name)
     published.restore_units(opened, units)
     table = workers.train_units(opened, units, options.scheduler)

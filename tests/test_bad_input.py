@@ -15,7 +15,7 @@ from PIL import Image
 
 import utils
 from xraygan.comparison import profile
-from xraygan.data import audit, sources, split
+from xraygan.data import audit, decode, sources, split
 
 RNG = np.random.default_rng(0)
 
@@ -106,9 +106,9 @@ def test_image(case):
     data, expected = IMAGES[case]
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
-            utils.decode_image(data)
+            decode.decode_image(data)
     else:
-        decoded = utils.decode_image(data)
+        decoded = decode.decode_image(data)
         assert (decoded.shape, decoded.dtype) == (expected, np.uint8)
 
 
@@ -152,7 +152,7 @@ def try_mutated_image(base, mutations):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow says that metadata is odd
         try:
-            assert utils.decode_image(data).shape == RIGHT
+            assert decode.decode_image(data).shape == RIGHT
             TRIED["accepted"] += 1
         except ValueError as error:
             assert "\n" not in str(error)
