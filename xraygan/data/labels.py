@@ -148,7 +148,7 @@ def list_labelled(folder, path):
         file = tree.name_file(found, folder.path)
         patient = text["patient"][row] if "patient" in text else ""
         records.append(Record(found, file, label, parts[row], (file,), patient))
-    records = _without_repeats(records, name, notes)
+    records = layouts.keep_apart(_without_repeats(records, name, notes), folder.path)
     several = sum(SEVERAL in record.label for record in records)
     if several:
         notes.append(

@@ -6,11 +6,12 @@ place whose folders are classes. What is found is a `Listing`: a record of each 
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from xraygan.data.tree import decode_name, list_names, make_printable, name_below, name_class, name_file
+from xraygan.data.tree import decode_name, list_names, make_printable, name_below, name_bytes, name_class, name_file
 
 PARTS = {  # what the folders of a split are called
     "train": {"train", "training", "trn", "tr", "학습", "훈련"},
@@ -183,14 +184,18 @@ def find_unsplit_classes(tree):
     """The classes of a folder without a split: {("", class): [`Folder`]} and the place in words; through folders that stand alone."""
     folder = tree
     while True:
-        classes = {name: folders for name, folders in find_classes(folder).items() if any(each.num_images for each in folders)}
+        found = find_classes(folder)
+        classes = {name: found[name] for name in found if any(each.num_images for each in found[name])}
         if len(classes) != 1 or folder.images:
             break
         (inner,) = next(iter(classes.values()))
         if len([child for child in inner.folders.values() if child.num_images]) < 2:
             break
         folder = inner
-    return {("", name): folders for name, folders in classes.items()}, "" if folder is tree else name_below(tree, folder)
+    above = {class_folders[0].path.parent for class_folders in classes.values()} - {tree.path}
+    return {("", name): class_folders for name, class_folders in classes.items()}, list_names(
+        name_file(path, tree.path) for path in above
+    )
 
 
 # The listing
@@ -213,7 +218,7 @@ def list_folders(tree, folders, place):
             for folder in class_folders:
                 collector.collect(folder, part, label)
     notes += _describe_rest(tree, collector.seen)
-    return Listing(tree.path, collector.records, classes, collector.lost, collector.left_out, notes)
+    return Listing(tree.path, keep_apart(collector.records, tree.path), classes, collector.lost, collector.left_out, notes)
 
 
 def name_folders(parts):
@@ -272,6 +277,14 @@ class _Collector:
     def _leave_out(self, label, kind, count):
         if count:
             self.left_out[label, kind] = self.left_out.get((label, kind), 0) + count
+
+
+def keep_apart(records, root):
+    """The records with a name of its own for each file: names in two encodings can read alike."""
+    counts = Counter(record.file for record in records)
+    if len(counts) == len(records):
+        return records
+    return [record._replace(file=name_bytes(record.path, root)) if counts[record.file] > 1 else record for record in records]
 
 
 def find_masks(names):

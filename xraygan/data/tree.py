@@ -86,6 +86,11 @@ def name_file(path, root):
     return make_printable(decode_name(path.relative_to(root).as_posix()))
 
 
+def name_bytes(path, root):
+    """`name_file` with bytes that aren't UTF-8 written as escapes: of two files never the same."""
+    return make_printable(os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace"))
+
+
 # The tree
 
 
