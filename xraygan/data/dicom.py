@@ -14,6 +14,8 @@ import numpy as np
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 NEEDED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
+MAX_BITS = 16
+UNPACKERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"  # what pydicom asks for where Pillow can't
 FAR = 2.0**40  # darker and brighter than any pixel: what these become is a window's black and white
 
 
@@ -91,14 +93,18 @@ def _read_pixels(header):
         values = header.pixel_array
     except (RuntimeError, NotImplementedError) as error:  # there is no decoder
         name = header.file_meta.TransferSyntaxUID.name
-        raise WrongFormat(f"a DICOM file compressed as {name}, which can't be unpacked here: export it uncompressed") from error
+        raise WrongFormat(f"a DICOM file compressed as {name}: {UNPACKERS}, or export it uncompressed") from error
+    if values.dtype.kind not in "iu" or bits > MAX_BITS:
+        raise WrongFormat(f"a DICOM file of {bits} bits a value, more than {MAX_BITS}: export it with fewer, or as PNG")
+    if values.ndim != 2 and values.shape[2:] != (3,):
+        raise WrongFormat("a DICOM file that is neither grey nor RGB: export it as grey, or as PNG")
     if values.ndim == 3:
         return Scan((values >> max(0, bits - 8)).astype(np.uint8), bits, False, False, False, patient)
     is_negative_film = header.PhotometricInterpretation == "MONOCHROME1"
     if header.get("ModalityLUTSequence") or header.get("VOILUTSequence") or _has_window(header):
         return Scan(_show(values, header), bits, True, False, is_negative_film, patient)
     falls = float(header.get("RescaleSlope") or 1) < 0  # a rescale moves black and white with the values, and may swap them
-    return Scan(values.astype(np.int32), bits, False, header.PixelRepresentation == 1, is_negative_film != falls, patient)
+    return Scan(values.astype(np.int32), bits, False, header.get("PixelRepresentation") == 1, is_negative_film != falls, patient)
 
 
 def _has_window(header):

@@ -188,7 +188,7 @@ def find_unsplit_classes(tree):
         classes = {name: found[name] for name in found if any(each.num_images for each in found[name])}
         if len(classes) != 1 or folder.images:
             break
-        (inner,) = next(iter(classes.values()))
+        inner = next(iter(classes.values()))[0]
         if len([child for child in inner.folders.values() if child.num_images]) < 2:
             break
         folder = inner
