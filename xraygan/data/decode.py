@@ -268,6 +268,11 @@ def find_range(all_facts):
     return ValueRange(unused, bool(negative and sum(negative) <= allowed))
 
 
+def count_used_bits(facts):
+    """How many of its bits an image uses: those below the upper ones that are 0 in all of its pixels."""
+    return facts.bits - max((unused for unused, count in enumerate(facts.clipped) if unused and not count), default=0)
+
+
 @functools.cache
 def _lookup(bits):
     """The 8-bit grey of every value that has `bits` bits, and white for brighter ones: `uint8 (2**max(bits, 16),)`."""

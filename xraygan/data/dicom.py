@@ -104,7 +104,9 @@ def _read_pixels(header):
     if header.get("ModalityLUTSequence") or header.get("VOILUTSequence") or _has_window(header):
         return Scan(_show(values, header), bits, True, False, is_negative_film, patient)
     falls = float(header.get("RescaleSlope") or 1) < 0  # a rescale moves black and white with the values, and may swap them
-    return Scan(values.astype(np.int32), bits, False, header.get("PixelRepresentation") == 1, is_negative_film != falls, patient)
+    return Scan(
+        values.astype(np.int32), bits, False, header.get("PixelRepresentation") == 1, is_negative_film != falls, patient
+    )
 
 
 def _has_window(header):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xraygan.data import loading
+from xraygan.data import decode, loading
 from xraygan.data.labels import MISSING
 from xraygan.data.layouts import DANGLING
 from xraygan.data.tree import list_names
@@ -15,7 +15,7 @@ LEFT_OUT = ("masks", "other files")  # on purpose
 MAX_LOST_SHARE = 0.01  # more lost images than this is a broken download, not bad luck
 SHARE_DIFFERS = 0.5  # of a class's files: a format or a depth by which it stands out from every other class
 SIZE_DIFFERS = 1.5  # ratio of the median sides
-QUALITY_DIFFERS = 10  # points of JPEG quality
+ALLOWED = {"median quality": 10, "median used bits": 2}  # what the medians of classes differ by from which on it is said
 
 
 def count_files(listing, classes, problems):
@@ -46,6 +46,11 @@ def count_files(listing, classes, problems):
     return table[[column for column in table if column in ALWAYS or table.loc["all", column]]].rename_axis(index="class")
 
 
+def write_table(table):
+    """The inventory as text, a line a class."""
+    return table.rename_axis(index=None).to_string()
+
+
 def describe_lost(listing, classes, problems):
     """A sentence about the first files of each kind that were lost; "" where none was."""
     lost = [(kind, file, "") for label, kind, file in listing.lost if label in classes]
@@ -74,7 +79,7 @@ def require_few_lost(table, lost):
     if too_many.any():
         raise ValueError(
             f"{missing['all']} of {table.loc['all', USED] + missing['all']} images can't be used, more than {MAX_LOST_SHARE:.0%} of "
-            f"{list_names(name for name in table.index[too_many])}: mend these files or remove them. {lost}.\n{table.to_string()}"
+            f"{list_names(name for name in table.index[too_many])}: mend these files or remove them. {lost}.\n{write_table(table)}"
         )
 
 
@@ -90,16 +95,16 @@ def compare_formats(classes, labels, all_facts):
         all_facts: a `decode.Facts` for each image.
 
     Returns:
-        DataFrame: a row a class; a column for the share of each format and of each number of bits a value, then the median width, height
-        and, where there is JPEG, its median quality (1 to 100).
+        DataFrame: a row a class; a column for the share of each format and of each number of bits a value, then the median width, height,
+        number of bits that are used, and, where there is JPEG, its quality (1 to 100).
     """
-    facts = pd.DataFrame([(each.format, each.bits, each.width, each.height, each.quality) for each in all_facts])
-    facts = facts.set_axis(["format", "bits", "width", "height", "quality"], axis=1)
+    rows = [(each.format, each.bits, each.width, each.height, decode.count_used_bits(each), each.quality) for each in all_facts]
+    facts = pd.DataFrame(rows, columns=["format", "bits", "width", "height", "used bits", "quality"])
     facts["class"] = pd.Categorical(np.array(classes, dtype=object)[labels], categories=list(classes))
     formats = pd.crosstab(facts["class"], facts["format"], normalize="index")
     depths = pd.crosstab(facts["class"], facts["bits"], normalize="index").rename(columns="{} bits".format)
     grouped = facts.replace({"quality": {0: np.nan}}).groupby("class", observed=False)
-    medians = grouped[["width", "height", "quality"]].median().rename(columns="median {}".format)
+    medians = grouped[["width", "height", "used bits", "quality"]].median().rename(columns="median {}".format)
     return pd.concat([formats, depths, medians.dropna(axis=1, how="all")], axis=1)
 
 
@@ -124,8 +129,8 @@ def _stands_out(column, value, others):
         return False
     if not column.startswith("median"):
         return bool((others - value).abs().min() >= SHARE_DIFFERS)
-    if column.endswith("quality"):
-        return bool((others - value).abs().min() >= QUALITY_DIFFERS)
+    if column in ALLOWED:
+        return bool((others - value).abs().min() >= ALLOWED[column])
     return bool(np.maximum(others / value, value / others).min() >= SIZE_DIFFERS)
 
 

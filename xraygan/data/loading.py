@@ -199,7 +199,7 @@ def _read_cache(path):
     if checksum != _checksum(line, pixels):
         return None
     about = json.loads(line)
-    facts = [decode.Facts(*values) for values in about["facts"]]
+    facts = [decode.Facts(*values[:6], tuple(values[6]), values[7]) for values in about["facts"]]
     problems = {int(row): Problem(*values) for row, values in about["problems"].items()}
     kept = np.ones(len(about["digests"]), dtype=bool)
     kept[list(problems)] = False

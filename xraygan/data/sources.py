@@ -113,7 +113,7 @@ class ImageSet:
         """What was found, in sentences and, where a file was lost or left out or lies deeper, as the inventory's table."""
         lines = list(self.notes)
         if len(self.inventory) and self.inventory.drop(columns=inventory.USED).to_numpy().any():
-            lines.append(self.inventory.to_string())
+            lines.append(inventory.write_table(self.inventory))
         return "\n".join(lines)
 
     def find_rows(self, files):
