@@ -182,5 +182,5 @@ def tabulate_predictions(files, labels, outputs, setting):
 
 
 def read_predictions(file):
-    """A table of `tabulate_predictions` as it was written: class names are text, also one called None."""
-    return pd.read_csv(file, dtype={"file": str, "label": str, "prediction": str}, keep_default_na=False)
+    """A table of `tabulate_predictions` as it was written."""
+    return utils.read_table(file)

@@ -138,7 +138,7 @@ def train_and_keep(study, unit, name, description):
         if not (files.facts.exists() and run.is_saved(study.folders, name) and _is_its_model(study, files, name)):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
-    return Trained(model, pd.read_csv(files.history), *read_results(files, unit.setting))
+    return Trained(model, utils.read_table(files.history), *read_results(files, unit.setting))
 
 
 def _is_its_model(study, files, name):

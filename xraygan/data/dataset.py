@@ -10,6 +10,8 @@ import pandas as pd
 from xraygan import run
 from xraygan.data import sources, split
 
+MAX_NAME = 50  # letters of a class in a setting's name, which folders are called after: four bytes each at most
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -29,7 +31,7 @@ class Setting:
 
     @property
     def name(self):
-        name = f"{self.minority}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
+        name = f"{self.minority[:MAX_NAME]}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
         return f"{name}-with-leaks" if self.with_leaks else name
 
     @property

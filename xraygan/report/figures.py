@@ -20,6 +20,8 @@ from xraygan.gan import fidelity
 from xraygan.gan.losses import LOSSES
 from xraygan.report.findings import write_setting
 
+plt.rcParams["text.parse_math"] = False  # a class may be called A$_$
+
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
 ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apart
@@ -187,7 +189,7 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
         other_class: such a row of another class.
         kept_epoch: the epoch whose generator is kept.
     """
-    table = pd.read_csv(table_file)
+    table = utils.read_table(table_file)
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     last = table["epoch"].max()
     # The labels stand apart, since the lines may not.
@@ -375,7 +377,7 @@ def draw_published_sweeps(folder):
     """The sweeps of the published study on real images, a panel each."""
     figure, axes = plt.subplots(1, len(SWEEPS), figsize=(WIDE, 3.6))
     for axis, (name, column) in zip(axes, SWEEPS.items(), strict=True):
-        _draw_sweep(axis, pd.read_csv(name_sweep_file(folder, name)), column)
+        _draw_sweep(axis, utils.read_table(name_sweep_file(folder, name)), column)
         axis.set_title(name)
     figure.suptitle("real radiographs: a tendency, no claim")
     return figure

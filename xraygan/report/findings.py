@@ -1,9 +1,12 @@
 """The closing sentences of the notebooks, written from a run's files: no number in them is typed."""
 
+import html
 import json
+import re
 
 import pandas as pd
 
+import utils
 from xraygan import disk
 from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
@@ -25,7 +28,7 @@ def describe_baseline(study, metrics):
     return (
         _warn_of_drawings(record)
         + f"The baseline is wrong about {metrics['errors']} of {metrics['test_images']} test images: accuracy {metrics['accuracy']:.4f}, "
-        + f"balanced accuracy {balanced}, sensitivity for {record['minority']} {sensitivity}. "
+        + f"balanced accuracy {balanced}, sensitivity for {write_class(record['minority'])} {sensitivity}. "
         + f"{leaks} training images had a near-copy or an image of the same group in test; they were {what_happened}. "
         + f"Training took {cost['seconds']:.0f} seconds and at most {cost['peak_memory_gb']:.1f} GB of memory."
     )
@@ -59,18 +62,18 @@ def _describe_shortcut(table):
 def describe_gan(study):
     """What notebook 2 found, as Markdown."""
     record, folder = study.record, study.folders.results / "gan"
-    history, judgement = pd.read_csv(folder / "history.csv"), disk.read_json(folder / "judgement.json")
+    history, judgement = utils.read_table(folder / "history.csv"), disk.read_json(folder / "judgement.json")
     reason = "the nearest to validation images" if (folder / "fidelity.csv").exists() else "the last"
     quality = folder / "quality.csv"
     lines = (
-        describe_fidelity(pd.read_csv(quality), judgement)
+        describe_fidelity(utils.read_table(quality), judgement)
         if quality.exists()
         else ["There are too few test images to judge the fakes by numbers."]
     )
     return (
         _warn_of_drawings(record)
         + f"{len(history)} epochs took {record['costs']['gan']['seconds'] / 60:.1f} minutes. The generator of epoch {judgement['kept_epoch']} "
-        + f"is kept, {reason}; it drew {judgement['fakes']} fakes of {record['minority']}.\n\n"
+        + f"is kept, {reason}; it drew {judgement['fakes']} fakes of {write_class(record['minority'])}.\n\n"
         + "\n".join(f"- {line}" for line in [*lines, describe_copies(judgement)])
     )
 
@@ -146,7 +149,7 @@ def write_verdict(study, contrasts, without_twins):
     folder = study.folders.results
     content = {
         "margin": verdicts.MARGIN,
-        "warnings": list_warnings(study.record, pd.read_csv(folder / "shortcuts.csv")),
+        "warnings": list_warnings(study.record, utils.read_table(folder / "shortcuts.csv")),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
     }
@@ -278,7 +281,9 @@ def list_warnings(record, shortcuts):
 
 def describe_published(folder):
     """The answer of the published study on real images and the mean of each of its arms, as Markdown."""
-    return f"{describe_answer(disk.read_json(folder / 'verdict.json'))}\n\n{tabulate_arms(pd.read_csv(folder / 'arms.csv'))}"
+    return (
+        f"{describe_answer(disk.read_json(folder / 'verdict.json'))}\n\n{tabulate_arms(utils.read_table(folder / 'arms.csv'))}"
+    )
 
 
 def tabulate_arms(trainings):
@@ -302,6 +307,11 @@ def tabulate_arms(trainings):
 
 
 # Words for a row
+
+
+def write_class(name):
+    """A class's name in Markdown: whatever a folder is called, it is text there and no markup."""
+    return re.sub(r"([\\`*_\[\]|$~#])", r"\\\1", html.escape(name, quote=False))
 
 
 def write_setting(name):
