@@ -223,17 +223,26 @@ def dicom_to_grey(data, kind, image_size, value_range):
         return Image.fromarray(values).convert("L"), facts
     if scan.is_shown:  # a window says what is black and what is white
         grey = np.rint(255 * values).astype(np.uint8)
+    elif scan.is_signed:
+        grey, facts = _signed_to_grey(values, bits - 1, facts, value_range)
     else:
-        negative = int((values < 0).sum()) if scan.is_signed else None
-        bits -= scan.is_signed  # one of them is the sign
-        if bits > 8:
-            facts = facts._replace(clipped=count_clipped(np.where(values < 0, ~values, values), bits), negative=negative)
-        unused = value_range.unused_bits if bits > 8 else 0
-        if scan.is_signed and not value_range.black_is_zero:
-            values, bits = values + 2 ** (bits - unused), bits + 1  # the smallest value is black
-        table = _lookup(bits - unused)
-        grey = table[values.clip(0, len(table) - 1)]
+        facts = facts._replace(clipped=count_clipped(values, bits)) if bits > 8 else facts
+        grey = _lookup(bits - value_range.unused_bits if bits > 8 else bits)[values]
     return Image.fromarray(255 - grey if scan.is_negative_film else grey), facts
+
+
+def _signed_to_grey(values, bits, facts, value_range):
+    """Values that may be below 0, of `bits` bits and a sign, as 8-bit grey, and the `Facts` with what they use."""
+    values = values.astype(np.int32)
+    if bits <= 8:
+        value_range = FULL_RANGE
+    else:
+        upper = np.where(values < 0, ~values, values)
+        facts = facts._replace(clipped=count_clipped(upper, bits), negative=int((values < 0).sum()))
+    bits -= value_range.unused_bits
+    if value_range.black_is_zero:
+        return _lookup(bits)[values.clip(min=0)], facts
+    return _lookup(bits + 1)[(values + 2**bits).clip(0, 2 ** (bits + 1) - 1)], facts
 
 
 # Grey values of more than 8 bits
