@@ -25,7 +25,7 @@ import utils
 from benchmarks import machine
 from xraygan import backend, disk, training
 from xraygan.comparison.classifier import Classifier
-from xraygan.data import phantom
+from xraygan.data import loading, phantom
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import RECIPES
 
@@ -75,9 +75,9 @@ def read_images(cached, count):
     for turn in range(3):
         cache = folder / ("cache" if cached else f"cold-{turn}")
         if cached:
-            utils.load_images(files, cache, show_progress=False)
+            loading.load_images(files, cache, show_progress=False)
         start = time.perf_counter()
-        utils.load_images(files, cache, show_progress=False)
+        loading.load_images(files, cache, show_progress=False)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 

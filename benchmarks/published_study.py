@@ -3,8 +3,8 @@
 import re
 
 import numpy as np
-import pandas as pd
 
+import utils
 from xraygan import disk
 from xraygan.comparison.classifier import read_predictions
 from xraygan.report import published
@@ -40,7 +40,7 @@ def read_published_answers(setting, arm, num_extra=1000):
 
 def read_published_split():
     """The split of the published study: file, class, part and group, all as text."""
-    return pd.read_csv(FOLDER / "split.csv", dtype=str, keep_default_na=False)
+    return utils.read_table(FOLDER / "split.csv", dtype=str)
 
 
 def read_published_profile():

@@ -185,7 +185,7 @@ def run_trial(name, minority, seed, data, run_name):
     study = recall_study(data, run_name)
     real, validation = (study.dataset.select_class([minority], part) for part in ("train", "validation"))
     judge = fidelity.Judge(study.load_baseline(), real, validation)
-    seconds = pd.read_csv(SECONDS, index_col="variant").loc[name, "seconds"]
+    seconds = utils.read_table(SECONDS, index_col="variant").loc[name, "seconds"]
     gan = build(name, seed)
     updates = round(BUDGET / seconds / MOMENTS)
     averages = Averages(gan)
@@ -223,7 +223,7 @@ def calibrate(only):
     seconds = pd.Series(np.median(np.array([float(text.split()[-1]) for text in outputs]).reshape(3, -1), axis=0), names)
     table = pd.DataFrame({"seconds": seconds, "device": backend.device_name(), "cores": 1})
     if only:
-        known = pd.read_csv(SECONDS, index_col="variant")
+        known = utils.read_table(SECONDS, index_col="variant")
         table["seconds"] *= known.loc["base", "seconds"] / seconds["base"]
         table = pd.concat([known.drop(only, errors="ignore"), table.loc[list(only)]])
     utils.write_table(table.round({"seconds": 5}).rename_axis("variant").reset_index(), SECONDS)
@@ -254,7 +254,7 @@ def search(data, run_name, only):
 
 def summarise():
     """Write one row a variant and class (what was changed, what it bought at the end of its budget), averages, and KID by time."""
-    trials = pd.concat([pd.read_csv(file) for file in sorted(TRIALS.glob("*-*-[0-9].csv"))])
+    trials = pd.concat([utils.read_table(file) for file in sorted(TRIALS.glob("*-*-[0-9].csv"))])
     last = trials[trials["seconds"] == BUDGET]
     own = {name: variant.recipe.ema_decay for name, variant in VARIANTS.items()}
     last = last[last["ema_decay"] == last["variant"].map(own)].set_index(["minority", "variant", "seed"]).sort_index()

@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import nbformat
-import pandas as pd
 import papermill
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+import utils
 from xraygan import disk, run
 from xraygan.comparison import metrics, profile
 from xraygan.data import sources
@@ -47,7 +47,7 @@ def main():
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     parameters = {
-        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.root),
+        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
         "PROFILE": from_notebooks(options.profile) if Path(options.profile).is_file() else options.profile,
         "RUN": options.run,
         "CLASSES": options.classes,
@@ -174,7 +174,7 @@ def run_sweep(name, source, folders, options):
     from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
     from xraygan.report import figures, findings, published
 
-    opened = study.recall_study(str(source.root), folders.run, options.gan_recipe or "dcgan")
+    opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
     published.restore_units(opened, units)
     table = workers.train_units(opened, units, options.scheduler)
@@ -190,7 +190,7 @@ def summarise(folders):
     """Print the before/after table and where tables, pictures and pages are."""
     table = folders.results / "before_after.csv"
     if table.exists():
-        print("\n" + metrics.format_before_after(pd.read_csv(table)).to_string() + "\n")
+        print("\n" + metrics.format_before_after(utils.read_table(table)).to_string() + "\n")
     for what, path in {
         "notebooks, as pages": folders.results / "notebooks",
         "tables and record": folders.results,

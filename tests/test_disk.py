@@ -13,6 +13,7 @@ import pytest
 
 import utils
 from xraygan import disk, run, training
+from xraygan.data import loading
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import Recipe
 from xraygan.report import figures
@@ -64,7 +65,7 @@ def write_a_film(folders):
 def read_with_cache(folders):
     picture = folders.images.parent.parent.parent / "picture.png"
     utils.save_png(noise_picture(), picture)
-    utils.load_images([picture], folders.results / "cache", show_progress=False)
+    loading.load_images([picture], folders.results / "cache", show_progress=False)
 
 
 SAVERS = {

@@ -8,7 +8,7 @@ from PIL import Image
 
 import utils
 from xraygan import run
-from xraygan.data import sources
+from xraygan.data import decode, sources
 
 
 def make_folder(root, layout):
@@ -43,7 +43,7 @@ def test_any_names_and_any_number_of_classes(tmp_path):
 
 def test_images_labels_and_files_belong_together(phantom_images, phantom_folder):
     row = list(phantom_images.files).index("test/COVID19/phantom_0003.png")
-    expected = utils.decode_image((phantom_folder / "test/COVID19/phantom_0003.png").read_bytes())
+    expected = decode.decode_image((phantom_folder / "test/COVID19/phantom_0003.png").read_bytes())
     np.testing.assert_array_equal(phantom_images.images[row], expected)
     assert phantom_images.source.classes[phantom_images.labels[row]] == "COVID19"
     assert phantom_images.folders[row] == "test"
@@ -56,11 +56,11 @@ def test_images_labels_and_files_belong_together(phantom_images, phantom_folder)
         ({"train/A": 2, "train/B": 2}, {}, "no folder 'test'"),
         ({"test/A": 2, "test/B": 2}, {}, "no folder 'train'"),
         ({"train/A": 2, "test/A": 2}, {}, "at least two classes"),
-        ({"train/A": 0, "train/B": 2, "test/A": 1, "test/B": 1}, {}, "train/A holds no .jpg"),
+        ({"train/A": 0, "train/B": 2, "test/A": 1, "test/B": 1}, {}, "train/A holds no image"),
         (
             {"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1},
             {"classes": "A,C"},
-            "CLASSES names C; train and test both hold A, B",
+            "CLASSES names C; the classes there are A, B",
         ),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,A"}, "twice"),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"minority": "C"}, "MINORITY is 'C'; choose one of"),
@@ -74,7 +74,7 @@ def test_wrong_layouts_say_what_to_do(tmp_path, layout, arguments, message):
 
 def test_empty_test_class_is_named(tmp_path):
     data = make_folder(tmp_path, {"train/A": 2, "train/B": 2, "test/A": 0, "test/B": 1})
-    with pytest.raises(ValueError, match="test/A holds no"):
+    with pytest.raises(ValueError, match="test/A holds no image"):
         sources.read_images(sources.find_source(data), show_progress=False)
 
 
@@ -87,16 +87,17 @@ def test_other_files_are_named_and_left_out(tmp_path):
     data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"})
     (tmp_path / "train" / "A" / "notes.txt").write_text("hello")
     (tmp_path / "train" / "A" / ".DS_Store").write_bytes(b"hidden")
-    with pytest.warns(UserWarning, match=r"train/A holds 1 files that aren't images \(notes.txt\)"):
-        source = sources.find_source(data)
-    with pytest.warns(UserWarning, match="notes.txt"):
-        assert len(sources.read_images(source, show_progress=False).files) == 8
+    images = sources.read_images(sources.find_source(data), show_progress=False)
+    assert len(images.files) == 8
+    assert images.inventory.loc["A", "other files"] == 1
+    assert "other files" in images.describe()
 
 
 def test_class_in_one_part_only_is_left_out(tmp_path):
     data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"} | {"train/C": 2})
-    with pytest.warns(UserWarning, match="left out: C"):
-        assert sources.find_source(data).classes == ("A", "B")
+    source = sources.find_source(data)
+    assert source.classes == ("A", "B")
+    assert "In one part of the split only, and left out: train/C." in source.listing.notes
 
 
 def test_the_fingerprint_follows_names_and_decoded_pixels(tmp_path):
@@ -132,12 +133,13 @@ def test_chosen_classes_keep_their_own_images_and_take_new_labels(phantom_folder
 def test_images_are_read_at_the_size_that_is_asked_for(phantom_folder, image_size):
     images = sources.read_images(sources.find_source(str(phantom_folder)), image_size, show_progress=False)
     assert images.images.shape == (100, image_size, image_size, 1)
-    expected = utils.decode_image((phantom_folder / images.files[3]).read_bytes(), image_size)
+    expected = decode.decode_image((phantom_folder / images.files[3]).read_bytes(), image_size)
     np.testing.assert_array_equal(images.images[3], expected)
 
 
 def test_real_set_has_the_studys_counts(real_data):
     source = sources.find_source(str(real_data), "NORMAL,COVID19,PNEUMONIA")
-    counts = {name: len(sources.list_images(real_data / "train" / name)) for name in source.classes}
+    train = [record.label for record in source.listing.records if record.part == "train"]
+    counts = {name: train.count(name) for name in source.classes}
     assert counts == {"NORMAL": 1266, "COVID19": 460, "PNEUMONIA": 3418}
     assert source.minority == "COVID19"

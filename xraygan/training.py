@@ -87,7 +87,7 @@ class SavedState(keras.callbacks.Callback):
                     f"{shown[0]} is gone, and {shown[1]} needs it to go on; delete that folder to train again."
                 )
             load_variables(states[finished], _everything(model))
-            self.rows = pd.read_csv(self.history_file).iloc[:finished].to_dict("records")
+            self.rows = utils.read_table(self.history_file).iloc[:finished].to_dict("records")
         return finished
 
     def tidy(self):

@@ -206,6 +206,5 @@ def tabulate_predictions(files, labels, outputs, setting, shares):
 
 
 def read_predictions(file):
-    """A table of `tabulate_predictions` as it was written: class names are text, also one called None."""
-    names = dict.fromkeys(("file", "label", "prediction", "likeliest"), str)
-    return pd.read_csv(file, dtype=names, keep_default_na=False)
+    """A table of `tabulate_predictions` as it was written."""
+    return utils.read_table(file)

@@ -1,7 +1,6 @@
 """The GANs of a study: one for each choice of real images of the minority class and each seed, and their fakes."""
 
-import pandas as pd
-
+import utils
 from xraygan import disk
 from xraygan.gan import dcgan, fakes, fidelity
 
@@ -34,7 +33,7 @@ def ensure_fakes(study, unit):
         judge = None if setting.num_real else fidelity.make_judge(study.load_baseline(), real, validation)
         generator, _, _ = dcgan.train_gan(real, study.recipe, seed, folders, judge)
     manifest = folders.generated / "manifest.csv"
-    count = max(unit.num_extra, len(pd.read_csv(manifest)) if manifest.exists() else 0)  # the first ones are the same
+    count = max(unit.num_extra, len(utils.read_table(manifest)) if manifest.exists() else 0)  # the first ones are the same
     fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
 
 

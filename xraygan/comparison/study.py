@@ -161,7 +161,8 @@ def begin(**asked):
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
-    patients = audit.read_groups(asked["GROUPS"], images.files)
+    patients = audit.read_groups(asked["GROUPS"], images.files) if asked["GROUPS"] else images.patients
+    print(images.describe(), end="\n" if images.describe() else "")
     print(
         f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; the minority class is {source.minority}."
     )
@@ -210,7 +211,7 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
 
 
 def _study(source, folders, profile, classifier, recipe, precision, store=None):
-    return Study(str(source.root), str(store or disk.STORE), folders.run, profile, classifier, recipe, precision)
+    return Study(str(source.data), str(store or disk.STORE), folders.run, profile, classifier, recipe, precision)
 
 
 def _require_settings(record, profile, machine):

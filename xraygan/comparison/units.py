@@ -142,7 +142,7 @@ def train_and_keep(study, unit, name, description):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
     shares = disk.read_json(files.facts)["training_shares"]
-    return Trained(model, shares, pd.read_csv(files.history), *read_results(files, unit.setting))
+    return Trained(model, shares, utils.read_table(files.history), *read_results(files, unit.setting))
 
 
 def _is_its_model(study, files, name):

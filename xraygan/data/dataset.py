@@ -11,6 +11,7 @@ from xraygan import run
 from xraygan.data import sources, split
 
 RESERVE = "reserve"  # training images of the minority class beyond those that a setting uses
+MAX_NAME = 50  # letters of a class in a setting's name, which folders are called after: four bytes each at most
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Setting:
 
     @property
     def name(self):
-        name = f"{self.minority}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
+        name = f"{self.minority[:MAX_NAME]}-{self.num_real}" if self.num_real else f"{len(self.classes)}-classes"
         return f"{name}-with-leaks" if self.with_leaks else name
 
     @property

@@ -1,34 +1,35 @@
-"""Which images: one's own folder, the Kaggle set, or the phantom; all three are read the same way."""
+"""Which images: one's own folder or CSV, the Kaggle set, or the phantom; all are read the same way."""
 
 import functools
 import hashlib
-import os
-import warnings
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import utils
 from xraygan import disk
-from xraygan.data import kaggle_download, phantom
+from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, phantom, tree
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-FOLDERS = ("train", "test")
 DEFAULT_CLASSES = ("NORMAL", "COVID19")
-LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg"
+MANY_CLASSES = 30  # more than these are hardly meant: NIH's table has a class for every combination of 14 findings
+MAX_PATIENT_SHARE = 0.5  # of the images: an identity that more of them have is that of nobody
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of images laid out as `root/{train,test}/CLASS/*.{jpg,jpeg,png}`.
+    """Images on disk: what `layouts` or `labels` found in a folder.
 
     Attributes:
         name: short name, the first half of a run's default name.
-        root: the folder.
-        classes: class folders to read, in order.
+        root: the folder that files are named from.
+        classes: classes to read, in order.
         minority: the class the GAN augments and metrics call positive.
         is_phantom: whether the images are drawn, so that no title presents them as medicine.
+        data: what DATA should be to find the same again: the folder, or the CSV with labels.
+        listing: `layouts.Listing`.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Source:
     classes: tuple
     minority: str
     is_phantom: bool
+    data: Path | None = None
+    listing: layouts.Listing | None = field(default=None, repr=False, compare=False)
 
     def title(self, text):
         """`text` as a figure's title: a phantom's says so."""
@@ -55,10 +58,14 @@ class ImageSet:
         source: where they come from.
         images: `uint8 (N, S, S, 1)`.
         labels: `int (N,)`, indices into `source.classes`.
-        folders: `str (N,)`, "train" or "test": where each came from.
+        folders: `str (N,)`, "train" or "test", where each came from; "" for all where the source has no split.
         files: `str (N,)`, path below the root, with `/`.
         digests: `str (N,)`, a hash of each file's bytes.
         skipped: {file: why} of those that could not be read.
+        patients: `str (N,)`, a name that a CSV gives, or a hash of DICOM's; "" where the patient isn't known.
+        inventory: DataFrame of `inventory.count_files`: what became of every file, a row a class.
+        formats: DataFrame of `inventory.compare_formats`: what the files of each class are like.
+        notes: sentences about what was found and what was made of it.
     """
 
     source: Source
@@ -68,6 +75,14 @@ class ImageSet:
     files: np.ndarray
     digests: np.ndarray
     skipped: dict = field(default_factory=dict)
+    patients: np.ndarray | None = None
+    inventory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    formats: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: tuple = ()
+
+    def __post_init__(self):
+        if self.patients is None:
+            object.__setattr__(self, "patients", np.full(len(self.files), ""))
 
     @functools.cached_property
     def fingerprint(self):
@@ -88,7 +103,18 @@ class ImageSet:
             self.files[kept],
             self.digests[kept],
             self.skipped,
+            self.patients[kept],
+            self.inventory,
+            self.formats,
+            self.notes,
         )
+
+    def describe(self):
+        """What was found, in sentences and, where a file was lost or left out or lies deeper, as the inventory's table."""
+        lines = list(self.notes)
+        if len(self.inventory) and self.inventory.drop(columns=inventory.USED).to_numpy().any():
+            lines.append(inventory.write_table(self.inventory))
+        return "\n".join(lines)
 
     def find_rows(self, files):
         """The row of each of `files`, in their order."""
@@ -100,27 +126,28 @@ def find_source(data="", classes="", minority=""):
     """Find the images a run works on.
 
     Args:
-        data: a folder, "kaggle" (downloaded if it isn't there), "phantom" (drawn if it isn't there), or "" for
-            `data/chest_xray` where it exists, else the phantom.
-        classes: comma-separated class folders; "" for NORMAL,COVID19 where both exist, else all.
+        data: a folder laid out as `layouts` understands, a CSV with labels, "kaggle" (downloaded if it isn't there), "phantom" (drawn if it
+            isn't there), or "" for `data/chest_xray` where it exists, else the phantom.
+        classes: comma-separated classes; "" for NORMAL,COVID19 where both exist, else all.
         minority: the class to augment; "" for the one with the fewest training images.
 
     Raises:
-        ValueError: the folder or a class isn't there, or holds no images; the message says what to do.
+        ValueError: the folder or a class isn't there, or holds no images; the message says what was seen and what to do.
     """
-    root = _find_root(data)
-    available = _class_folders(root)
-    chosen = _choose_classes(classes, available)
-    counts = {name: len(list_images(root / "train" / name)) for name in chosen}
-    is_phantom = (root / phantom.MARKER).exists()
+    data = _find_data(data)
+    listing = _list_images(data)
+    chosen = _choose_classes(classes, listing)
     if minority and minority not in chosen:
         raise ValueError(f"MINORITY is {minority!r}; choose one of this run's classes: {', '.join(chosen)}.")
+    is_phantom = _is_drawn(listing)
     return Source(
-        name="phantom" if is_phantom else _short_name(root),
-        root=root,
+        name="phantom" if is_phantom else _short_name(listing.root),
+        root=listing.root,
         classes=chosen,
-        minority=minority or min(chosen, key=counts.get),
+        minority=minority or _find_smallest(listing, chosen),
         is_phantom=is_phantom,
+        data=data,
+        listing=listing,
     )
 
 
@@ -130,60 +157,76 @@ def add_classes(source, also):
     Raises:
         ValueError: a class isn't there, or is there already.
     """
-    return replace(source, classes=_choose_classes(",".join([*source.classes, also]), _class_folders(source.root), "ALSO"))
+    return replace(source, classes=_choose_classes(",".join([*source.classes, also]), source.listing, "ALSO"))
 
 
 def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
-    """Read every image of a source at one size, decoding only what isn't cached: `ImageSet`."""
-    paths, labels, folders = [], [], []
-    for folder in FOLDERS:
-        for label, name in enumerate(source.classes):
-            images = list_images(source.root / folder / name)
-            paths += images
-            labels += [label] * len(images)
-            folders += [folder] * len(images)
-    loaded = utils.load_images(paths, disk.STORE / "data" / "cache", image_size, show_progress)
-    files = np.array([path.relative_to(source.root).as_posix() for path in paths])
+    """Read every image of a source at one size, decoding only what isn't cached: `ImageSet`.
+
+    Raises:
+        ValueError: more than 1 % of the images can't be used; the message has the table of all classes.
+    """
+    records, folder_of = _sort_records(source)
+    loaded = loading.load_images([record.path for record in records], disk.STORE / "data" / "cache", image_size, show_progress)
     kept = loaded.kept
+    files = np.array([record.file for record in records])
+    problems = {files[row]: problem for row, problem in loaded.problems.items()}
+    table = inventory.count_files(source.listing, source.classes, problems)
+    lost = inventory.describe_lost(source.listing, source.classes, problems)
+    inventory.require_few_lost(table, lost)
+    kept_labels = np.array([source.classes.index(record.label) for record in records])[kept]
+    formats = inventory.compare_formats(source.classes, kept_labels, loaded.facts)
+    patients, about_patients = _name_patients(np.array([record.patient for record in records])[kept], loaded.facts)
+    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", about_patients, _describe_range(loaded)]
     return ImageSet(
         source,
         loaded.images,
-        np.array(labels)[kept],
-        np.array(folders)[kept],
+        kept_labels,
+        np.array([folder_of[record.part] for record in records])[kept],
         files[kept],
         loaded.digests[kept],
-        dict(zip(files[~kept], loaded.skipped.values(), strict=True)),
+        {file: problem.why for file, problem in problems.items()},
+        patients,
+        table,
+        formats,
+        tuple(note for note in [*notes, inventory.describe_formats(formats)] if note),
     )
 
 
-def list_images(folder):
-    """The image files of one class folder, sorted by name; other visible files are named in a warning.
-
-    Raises:
-        ValueError: the folder isn't there or holds no image.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{_below_data(folder)} isn't there; the layout expected is {LAYOUT}.")
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry))
-    images = [folder / name for name in names if name.lower().endswith(SUFFIXES)]
-    others = [name for name in names if not name.lower().endswith(SUFFIXES)]
-    if others:
-        named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        warnings.warn(f"{_below_data(folder)} holds {len(others)} files that aren't images ({named}); left out.", stacklevel=2)
-    if not images:
-        raise ValueError(
-            f"{_below_data(folder)} holds no {', '.join(SUFFIXES)} image; put some there or choose other classes with CLASSES."
-        )
-    return images
+def _sort_records(source):
+    """The records of the source's classes, train before test, then by class, then by name; and {part: "train", "test" or ""}."""
+    order = {name: place for place, name in enumerate(source.classes)}
+    folder_of = layouts.name_folders({record.part for record in source.listing.records})
+    chosen = [record for record in source.listing.records if record.label in order]
+    chosen.sort(key=lambda record: (folder_of[record.part] == "test", order[record.label], record.inside, record.file))
+    return chosen, folder_of
 
 
-def _below_data(folder):
-    """`train/COVID19` of a longer path: enough to find it, and no machine's folders in a notebook."""
-    return "/".join(folder.parts[-2:])
+def _name_patients(given, all_facts):
+    """Each image's patient, from a CSV or else from DICOM's header, `str (N,)`; and a sentence where the header's can't be meant."""
+    hashed = np.array([facts.patient for facts in all_facts], dtype=str)
+    about = ""
+    names, counts = np.unique(hashed[hashed != ""], return_counts=True)
+    if len(counts) and counts.max() > max(1, MAX_PATIENT_SHARE * len(hashed)):
+        hashed[hashed == names[counts.argmax()]] = ""
+        about = f"{counts.max()} DICOM files have one PatientID, as if of one patient: it was taken for none. Name the patients with GROUPS."
+    return np.where(given != "", given, hashed), about
 
 
-def _find_root(data):
+def _describe_range(loaded):
+    """A sentence about values of more than 8 bits, where not all of their bits are used."""
+    if loaded.value_range == decode.FULL_RANGE:
+        return ""
+    many = [facts.bits for facts in loaded.facts if facts.clipped]
+    unused, black = loaded.value_range
+    return (
+        f"{len(many)} images have more than 8 bits a value (up to {max(many)}), of which the upper {unused} are unused in the whole set"
+        f"{' and no value is below 0' if black else ''}: all of them were scaled alike, by what is used."
+    )
+
+
+def _find_data(data):
+    """The folder or the CSV that DATA means."""
     if data == "kaggle":
         return kaggle_download.download(disk.STORE / "data" / "chest_xray")
     default = disk.STORE / "data" / "chest_xray"
@@ -192,47 +235,97 @@ def _find_root(data):
         phantom.write_phantom(root)
         return root
     candidates = [default] if not data else [Path(data).expanduser(), disk.ROOT / data, disk.STORE / data]
-    root = next((folder for folder in candidates if folder.is_dir()), None)
-    if root is None:
-        raise ValueError(f"DATA is {data!r}, and there is no such folder; give one laid out as {LAYOUT}, or 'phantom'.")
-    for folder in FOLDERS:
-        if not (root / folder).is_dir():
-            raise ValueError(f"{root.name} has no folder {folder!r}; the layout expected is {LAYOUT}.")
-    return root.resolve()
+    found = next((path for path in candidates if path.is_dir() or path.is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"DATA is {data!r}, and there is no such folder or file; give a folder laid out as {layouts.LAYOUT}, or 'phantom'."
+        )
+    return found.resolve()
 
 
-def _class_folders(root):
-    """Class folders that stand in both train and test, sorted."""
-    train, test = (
-        {entry.name for entry in (root / folder).iterdir() if entry.is_dir() and entry.name[0] != "."} for folder in FOLDERS
-    )
-    if train != test:
-        warnings.warn(f"in train or test only, and left out: {', '.join(sorted(train ^ test))}", stacklevel=2)
-    both = sorted(train & test)
-    for name in both:
-        if name != name.strip() or "," in name or not name.isprintable() or name == "all":
+def _list_images(data):
+    """The `layouts.Listing` of a folder or of a CSV.
+
+    Raises:
+        ValueError: there are fewer than two classes; the message says what was seen.
+    """
+    if data.is_file():
+        if data.suffix.lower() not in (".csv", ".tsv", ".txt"):
             raise ValueError(
-                f"the class folder {name!r} can't stand in a list or table of classes; give it a plain name, without commas."
+                f"DATA is the file {data.name}; give the folder of the images, or a CSV with the columns file and label."
             )
-    return both
+        return labels.list_labelled(tree.read_tree(data.parent), data)
+    folder = tree.read_tree(data)
+    split, place = layouts.find_split(folder)
+    table = labels.find_label_file(folder)
+    notes = []
+    if table and len({label for _, label in split or ()}) > 1:
+        notes.append(f"{table.name} was not read, since the folders say the classes; to use it, give DATA its path.")
+    elif table:
+        listing = labels.list_labelled(folder, table)
+        if listing.records:
+            return listing
+        notes.append(f"{table.name} names no file that is here, and was not used.")
+    if split is None:
+        layouts.explain_half_a_split(folder)
+        split, place = layouts.find_unsplit_classes(folder)
+    listing = layouts.list_folders(folder, split, place)
+    if len(listing.classes) < 2:
+        raise ValueError(
+            f"a classifier needs at least two classes, and here is {', '.join(listing.classes) or 'none'}: {tree.describe_tree(folder)}. "
+            f"The layout expected is {layouts.LAYOUT}, or a CSV beside the images with the columns file and label."
+        )
+    return replace(listing, notes=listing.notes + notes)
 
 
-def _choose_classes(classes, available, parameter="CLASSES"):
-    wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
+def _choose_classes(classes, listing, parameter="CLASSES"):
+    available = listing.classes
+    wanted = tuple(tree.name_class(name.strip()) for name in classes.split(",") if name.strip())
     missing = [name for name in wanted if name not in available]
     if missing:
         raise ValueError(
-            f"{parameter} names {', '.join(missing)}; train and test both hold {', '.join(available) or 'no class'}."
+            f"{parameter} names {', '.join(missing)}; the classes there are {tree.list_names(available) or 'none'}."
         )
     if not wanted:
-        wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else tuple(available)
+        wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
+        if len(wanted) > MANY_CLASSES:
+            raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.")
     if len(set(wanted)) != len(wanted):
         raise ValueError(f"{parameter} names a class twice: {', '.join(wanted)}.")
     if len(wanted) < 2:
-        raise ValueError(
-            f"a classifier needs at least two classes, and here is {', '.join(wanted) or 'none'}; expected {LAYOUT}."
-        )
+        raise ValueError(f"a classifier needs at least two classes, and here is {wanted[0] if wanted else 'none'}.")
+    tree.check_classes(wanted)
+    _require_images(listing, wanted)
     return wanted
+
+
+def _require_images(listing, classes):
+    """Stop where a class has no image in a part."""
+    folder_of = layouts.name_folders({record.part for record in listing.records})
+    present = {(folder_of[record.part], record.label) for record in listing.records}
+    for folder in sorted(set(folder_of.values()), reverse=True):
+        for name in classes:
+            if (folder, name) not in present:
+                where = f"{folder}/{name}" if folder else name
+                raise ValueError(
+                    f"{where} holds no image (JPEG, PNG or DICOM); put some there or choose other classes with CLASSES."
+                )
+
+
+def _find_smallest(listing, classes):
+    """The class with the fewest images in train; the first of several."""
+    folder_of = layouts.name_folders({record.part for record in listing.records})
+    counts = Counter(record.label for record in listing.records if folder_of[record.part] != "test")
+    return min(classes, key=counts.__getitem__)
+
+
+def _is_drawn(listing):
+    """Whether the images are the phantom's: its marker stands beside the first of them or above, however the folder is given."""
+    if not listing.records:
+        return False
+    path = listing.records[0].path
+    above = [folder for folder in path.parents if folder == listing.root.parent or folder.is_relative_to(listing.root)]
+    return any((folder / phantom.MARKER).exists() for folder in above)
 
 
 def _short_name(root):

@@ -193,8 +193,7 @@ def read_split(folders):
         FileNotFoundError: there is none yet.
     """
     path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    columns = {"file": str, "class": str, "part": str, "folder": str}
-    return pd.read_csv(path, dtype=columns, keep_default_na=False)  # a class may be called None
+    return utils.read_table(path)
 
 
 def list_unseen_test_files(split):

@@ -8,6 +8,7 @@ import pandas as pd
 
 import utils
 from xraygan import disk
+from xraygan.data import loading
 
 BATCH_SIZE = 64
 
@@ -87,8 +88,8 @@ def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE, count=None):
             f"{len(missing)} of {len(manifest)} fakes are missing (the first: {missing[0]}); run notebooks/2_gan_training.ipynb again."
         )
     files = [folder / file for file in manifest["file"]]
-    return utils.load_images(files, None, image_size, show_progress=False).images, manifest
+    return loading.load_every_image(files, image_size), manifest
 
 
 def _read_manifest(path):
-    return pd.read_csv(path, dtype={"file": str, "class": str})
+    return utils.read_table(path)

@@ -20,6 +20,8 @@ from xraygan.gan import fidelity
 from xraygan.gan.losses import LOSSES
 from xraygan.report.findings import write_setting
 
+plt.rcParams["text.parse_math"] = False  # a class may be called A$_$
+
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
 ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apart
@@ -189,7 +191,7 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
         other_class: such a row of another class.
         kept_epoch: the epoch whose generator is kept.
     """
-    table = pd.read_csv(table_file)
+    table = utils.read_table(table_file)
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     last = table["epoch"].max()
     # The labels stand apart, since the lines may not.
@@ -389,8 +391,8 @@ def show_published(folder):
     """The same of a published study, from its tables; nothing where there are none yet."""
     tables = folder / scarcity.FOLDER
     if (tables / "worth.csv").exists():
-        worth, curve = (pd.read_csv(tables / f"{name}.csv", keep_default_na=False, na_values="") for name in ("worth", "curve"))
-        draw_exchange(worth.fillna({"beyond": ""}), curve, "real radiographs: what remedies are worth in real images")
+        worth, curve = (utils.read_table(tables / f"{name}.csv") for name in ("worth", "curve"))
+        draw_exchange(worth, curve, "real radiographs: what remedies are worth in real images")
 
 
 def draw_exchange(worth, curve, title):

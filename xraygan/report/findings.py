@@ -1,9 +1,12 @@
 """The closing sentences of the notebooks, written from a run's files: no number in them is typed."""
 
+import html
 import json
+import re
 
 import pandas as pd
 
+import utils
 from xraygan import disk
 from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
@@ -26,7 +29,7 @@ def describe_baseline(study, metrics):
     return (
         _warn_of_drawings(record)
         + f"The baseline is wrong about {metrics['errors']} of {metrics['test_images']} test images: accuracy {metrics['accuracy']:.4f}, "
-        + f"balanced accuracy {balanced}, sensitivity for {record['minority']} {sensitivity}. "
+        + f"balanced accuracy {balanced}, sensitivity for {write_class(record['minority'])} {sensitivity}. "
         + f"{leaks} training images had a near-copy or an image of the same group in test; they were {what_happened}. "
         + f"Training took {cost['seconds']:.0f} seconds and at most {cost['peak_memory_gb']:.1f} GB of memory."
     )
@@ -60,18 +63,18 @@ def _describe_shortcut(table):
 def describe_gan(study):
     """What notebook 2 found, as Markdown."""
     record, folder = study.record, study.folders.results / "gan"
-    history, judgement = pd.read_csv(folder / "history.csv"), disk.read_json(folder / "judgement.json")
+    history, judgement = utils.read_table(folder / "history.csv"), disk.read_json(folder / "judgement.json")
     reason = "the nearest to validation images" if (folder / "fidelity.csv").exists() else "the last"
     quality = folder / "quality.csv"
     lines = (
-        describe_fidelity(pd.read_csv(quality), judgement)
+        describe_fidelity(utils.read_table(quality), judgement)
         if quality.exists()
         else ["There are too few test images to judge the fakes by numbers."]
     )
     return (
         _warn_of_drawings(record)
         + f"{len(history)} epochs took {record['costs']['gan']['seconds'] / 60:.1f} minutes. The generator of epoch {judgement['kept_epoch']} "
-        + f"is kept, {reason}; it drew {judgement['fakes']} fakes of {record['minority']}.\n\n"
+        + f"is kept, {reason}; it drew {judgement['fakes']} fakes of {write_class(record['minority'])}.\n\n"
         + "\n".join(f"- {line}" for line in [*lines, describe_copies(judgement)])
     )
 
@@ -147,7 +150,7 @@ def write_verdict(study, contrasts, without_twins):
     folder = study.folders.results
     content = {
         "margins": {metric: METRICS[metric].margin for metric in verdicts.PRIMARY_METRICS},
-        "warnings": list_warnings(study.record, pd.read_csv(folder / "shortcuts.csv")),
+        "warnings": list_warnings(study.record, utils.read_table(folder / "shortcuts.csv")),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
     }
@@ -254,8 +257,8 @@ def describe_published(folder):
     tables = folder / scarcity.FOLDER
     if not (tables / "worth.csv").exists():
         return "The study is declared, and nothing of it is trained yet."
-    worth = pd.read_csv(tables / "worth.csv").fillna({"beyond": ""})
-    return describe_scarcity(worth, pd.read_csv(tables / "contrasts.csv"), disk.read_json(tables / "state.json"))
+    worth = utils.read_table(tables / "worth.csv")
+    return describe_scarcity(worth, utils.read_table(tables / "contrasts.csv"), disk.read_json(tables / "state.json"))
 
 
 def _describe_worth(row):
@@ -301,6 +304,11 @@ def list_warnings(record, shortcuts):
 
 
 # Words for a row
+
+
+def write_class(name):
+    """A class's name in Markdown: whatever a folder is called, it is text there and no markup."""
+    return re.sub(r"([\\`*_\[\]|$~#])", r"\\\1", html.escape(name, quote=False))
 
 
 def write_setting(name):

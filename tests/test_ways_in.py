@@ -1,0 +1,117 @@
+"""Notebook 1's way from DATA to the split: the phantom in every layout, from a CSV and as DICOM is the plain phantom."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_layouts import LAYOUTS, lay_out, list_files, place, small, write_csv
+from xraygan import run
+from xraygan.comparison.study import begin, open_study
+from xraygan.data import audit, dataset, sources, split
+from xraygan.report import figures, findings
+
+ASKED = {"PROFILE": "quick", "CLASSES": "", "MINORITY": "", "ALSO": "PNEUMONIA", "GROUPS": "", "CLASSIFIER": "study_cnn"}
+ASKED |= {"ON_LEAK": "drop", "SEED": 0, "PRECISION": "float32"}
+
+
+def go(data, name):
+    """What notebook 1 does before it trains: `Beginning`, the split and the `Study`."""
+    begun = begin(DATA=str(data), RUN=name, **ASKED)
+    groups = audit.find_groups(begun.images, begun.patients)
+    table = split.make_split(begun.images, groups, max_train_images=begun.profile.max_train_images)
+    return begun, table, begun.start_study(table, audit.count_leaks(begun.images, groups))
+
+
+@pytest.fixture(scope="module")
+def plain(phantom_folder):
+    return go(phantom_folder, "plain")
+
+
+def from_csv(phantom_folder, root):
+    rows = []
+    for part, name, path in list_files(phantom_folder):
+        place(path, root / "all" / f"{part}_{name}_{path.name}")
+        rows.append((f"all/{part}_{name}_{path.name}", name, part))
+    return write_csv(root / "labels.csv", ("file", "label", "split"), rows)
+
+
+def as_dicom(phantom_folder, root, **options):
+    dicom = pytest.importorskip("pydicom") and pytest.importorskip("tests.test_dicom")
+    for part, name, path in list_files(phantom_folder):
+        target = root / part / name / f"{path.stem}.dcm"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(dicom.write_dicom(np.asarray(Image.open(path)), 12, **options))
+    return root
+
+
+WAYS = {case: lambda folder, root, where=where: lay_out(folder, root, where) for case, (where, _) in LAYOUTS.items()}
+WAYS |= {"CSV": from_csv, "DICOM": as_dicom}
+WAYS |= {"DICOM of 12 bits in 16": lambda folder, root: as_dicom(folder, root, stored=16)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_leads_to_the_same_images_and_classes(way, plain, phantom_folder, tmp_path):
+    name = "way-" + "".join(letter for letter in way if letter.isalnum())
+    begun, table, study = go(WAYS[way](phantom_folder, tmp_path / "xrays"), name)
+    expected, expected_table, _ = plain
+    np.testing.assert_array_equal(expected.images.images, begun.images.images)
+    np.testing.assert_array_equal(expected.images.labels, begun.images.labels)
+    np.testing.assert_array_equal(expected.images.folders, begun.images.folders)
+    assert (expected.source.classes, expected.source.minority) == (begun.source.classes, begun.source.minority)
+    assert (table["part"] == "test").sum() == (expected_table["part"] == "test").sum()
+    assert set(table["part"]) == set(expected_table["part"])
+    opened = dataset.open_dataset(study.data, study.folders)  # as notebooks 2 and 3 and every worker find it again
+    np.testing.assert_array_equal(opened.images.images, begun.images.images)
+
+
+def test_patients_of_a_csv_are_groups_unless_groups_says_otherwise(phantom_folder, tmp_path):
+    root = tmp_path / "xrays"
+    rows = []
+    for number, (part, name, path) in enumerate(list_files(phantom_folder)):
+        place(path, root / part / name / path.name)
+        rows.append((f"{part}/{name}/{path.name}", name, part, f"p{number // 3}"))
+    labels = write_csv(root / "labels.csv", ("file", "label", "split", "patient"), rows)
+    begun, table, _ = go(labels, "patients")
+    assert len(set(begun.patients)) == len({row[3] for row in rows})
+    groups = dict(zip(table["file"], table["group"], strict=True))
+    for first, second in itertools.pairwise(rows):
+        if first[3] == second[3]:
+            assert groups[first[0]] == groups[second[0]]
+    write_csv(tmp_path / "groups.csv", ("file", "group"), [(row[0], row[0]) for row in rows])
+    begun = begin(DATA=str(labels), RUN="other-patients", **ASKED | {"GROUPS": str(tmp_path / "groups.csv")})
+    assert len(set(begun.patients)) == len(rows)
+
+
+def test_what_was_found_is_printed(phantom_folder, tmp_path, capsys):
+    root = lay_out(phantom_folder, tmp_path / "xrays", lambda *parts: "Data/" + "/".join(parts))
+    (root / "Data/train/NORMAL/notes.txt").write_text("x")
+    go(root, "printed")
+    printed = capsys.readouterr().out
+    assert "The images were found in Data." in printed and "other files" in printed and str(tmp_path) not in printed
+
+
+@pytest.mark.parametrize("name", ["NA", "A$_$", "<img src=x onerror=alert(1)>", "a|b*c_d", "A" * 255, "007"])
+def test_a_class_of_any_name_goes_through_to_files_figures_and_findings(name, tmp_path):
+    root = small(tmp_path / "xrays", [f"{part}/{label}" for part in ("train", "test") for label in (name, "Z")], count=9)
+    for number, path in enumerate(sorted(root.glob("*/*/*.png"))):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
+    begun = begin(DATA=str(root), RUN="named", **ASKED | {"ALSO": "", "MINORITY": name})
+    groups = audit.find_groups(begun.images)
+    table = split.make_split(begun.images, groups)
+    shutil.rmtree(run.open_folders("named").results)
+    run.open_folders("named")
+    study = begun.start_study(table, audit.count_leaks(begun.images, groups))
+    assert set(study.dataset.split["class"]) == {name, "Z"}
+    few = dataset.Setting(study.own.classes, name, 3)
+    (study.folders.results / "units" / few.name).mkdir(parents=True)
+    assert len(study.dataset.select_all(few)["train"].images) > 3
+    figure = figures.show_examples(begun.images, begun.source, f"images of {name}")
+    figure.savefig(tmp_path / "figure.png")
+    figures.plt.close(figure)
+    assert "<img" not in findings.write_class(name)
+    again = open_study(**{key: ASKED[key] for key in ("PROFILE", "PRECISION")}, DATA=str(root), RUN="named", threads=1)
+    assert again.own.minority == name
+    assert isinstance(sources.find_source(str(root), name + ",Z").minority, str)

@@ -1,0 +1,321 @@
+"""How people lay their images out: which folder is a part of the split, which is a class, and what is no image of either.
+
+In the tree of a folder the place is looked for that holds the parts of a split (`train`, `Testing`, `val` …), at any depth; else the
+place whose folders are classes. What is found is a `Listing`: a record of each file, and sentences about the rest.
+"""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from xraygan.data.tree import decode_name, list_names, make_printable, name_below, name_bytes, name_class, name_file
+
+PARTS = {  # what the folders of a split are called
+    "train": {"train", "training", "trn", "tr", "학습", "훈련"},
+    "validation": {"val", "valid", "validation", "validate", "dev", "검증"},
+    "test": {"test", "testing", "tst", "시험", "테스트"},
+}
+FILLERS = {"set", "data", "dataset", "images", "image", "folder", "split", "part"}  # "Training set", "test_images"
+MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "labelmap", "labelmaps", "annotation", "annotations"}
+IMAGES = {"image", "images", "img", "imgs", "picture", "pictures", "xray", "xrays", "radiograph", "radiographs", "cxr", "cxrs"}
+LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
+MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
+DANGLING = "dangling links"
+
+
+class Record(NamedTuple):
+    """One file that is or should be an image of a class.
+
+    Attributes:
+        path: where it is.
+        file: its path below the root, with `/`, as text that can be printed.
+        label: its class.
+        part: "train", "validation" or "test"; "" where there is no split.
+        inside: its path below the class folder, a tuple of names: by this the images of a class are sorted.
+        patient: "" where it isn't known.
+    """
+
+    path: Path
+    file: str
+    label: str
+    part: str
+    inside: tuple
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found in a folder or a CSV.
+
+    Attributes:
+        root: the folder that files are named from.
+        records: list of `Record`.
+        classes: class names, sorted: those that stand in every part that counts.
+        lost: list of (label, kind, file): images that are named and aren't there.
+        left_out: {(label, kind): count} of what was left out on purpose, masks say.
+        notes: sentences about what was found.
+    """
+
+    root: Path
+    records: list
+    classes: tuple
+    lost: list = field(default_factory=list)
+    left_out: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+
+
+# Words
+
+
+def name_part(name):
+    """The part of a split that a folder's name means, "train", "validation" or "test"; "" for others."""
+    words = [word for word in re.split(r"[\W\d_]+", decode_name(name).casefold()) if word]
+    rest = [word for word in words if word not in FILLERS]
+    joined = "".join(rest)
+    for filler in ("set", "data"):  # "testset"
+        joined = joined.removesuffix(filler)
+    return next((part for part, names in PARTS.items() if joined in names), "")
+
+
+def has_word(name, words):
+    """Whether a folder's name is made of words one of which is among `words`, e.g. "lung masks"."""
+    return not words.isdisjoint(re.split(r"[\W\d_]+", name.casefold()))
+
+
+# The place of a split
+
+
+def find_split(tree):
+    """The folders of a split, wherever they stand below `tree`: {(part, class): [`Folder`]} and the place in words, or (None, "").
+
+    Raises:
+        ValueError: there are two such places, or two folders for one part.
+    """
+    places = [(folder, parts) for folder, parts in _find_parts(tree) if "train" in parts and len(parts) > 1]
+    if not places:
+        return None, ""
+    if places[0][0] is not tree and len(places) > 1:
+        if _are_classes(places):
+            found = [((part, folder.name), part_folder) for folder, parts in places for part, part_folder in parts.items()]
+            return {
+                (part, name_class(label)): [folder] for (part, label), folder in found
+            }, "each class folder's own train and test"
+        where = list_names(name_below(tree, folder) for folder, _ in places)
+        raise ValueError(
+            f"{tree.name} holds a split in {len(places)} places: {where}. "
+            f"Give DATA the path of one of them, e.g. …/{tree.name}/{name_below(tree, places[0][0])}"
+        )
+    folder, parts = places[0]
+    split = {
+        (part, label): class_folders
+        for part, part_folder in parts.items()
+        for label, class_folders in find_classes(part_folder).items()
+    }
+    return split, "" if folder is tree else name_below(tree, folder)
+
+
+def explain_half_a_split(tree):
+    """Stop where a part of a split stands without the others: what is in it would be mixed up with the rest.
+
+    Raises:
+        ValueError: there is a folder `train` and no `test`, or the reverse.
+    """
+    for folder, parts in _find_parts(tree):
+        name = make_printable(folder.name)
+        if "train" in parts:
+            raise ValueError(
+                f"{name} has a folder {parts['train'].name!r} and has no folder 'test' or 'val' beside it: add {name}/test/CLASS, or "
+                f"give DATA the path …/{name}/{parts['train'].name}, and a test set is drawn from it. The layout expected is {LAYOUT}."
+            )
+        seen = " and ".join(repr(part.name) for part in parts.values())
+        raise ValueError(
+            f"{name} has {seen} and has no folder 'train' beside it: add {name}/train/CLASS, or give DATA the path of a folder "
+            f"whose folders are the classes. The layout expected is {LAYOUT}."
+        )
+
+
+def _find_parts(folder):
+    """Every folder, `folder` first, with folders that are called like parts of a split: pairs of it and {part: folder}."""
+    parts = {}
+    for child in folder.folders.values():
+        part = name_part(child.name)
+        if part and child.num_images:
+            if part in parts:
+                raise ValueError(
+                    f"{make_printable(folder.name)} has two folders for {part}, {parts[part].name} and {child.name}: put them together, or "
+                    "rename the one that is something else."
+                )
+            parts[part] = child
+    if parts:
+        yield folder, parts
+    is_place = "train" in parts and len(parts) > 1
+    for child in folder.folders.values():
+        if not is_place or child not in parts.values():
+            yield from _find_parts(child)
+
+
+def _are_classes(places):
+    """Whether the places of a split are the classes themselves, `CLASS/train/*.jpg`: all below one folder, without folders in their parts."""
+    parents = {folder.path.parent for folder, _ in places}
+    return len(parents) == 1 and not any(find_classes(part) for _, parts in places for part in parts.values())
+
+
+# Classes
+
+
+def find_classes(folder):
+    """The classes whose folders stand in `folder`, through a lone `images` and without `masks` beside it: {class: [`Folder`]}."""
+    children = list(folder.folders.values())
+    if any(has_word(child.name, IMAGES) for child in children):
+        children = [child for child in children if not has_word(child.name, MASKS)]
+    filled = [child for child in children if child.num_images]
+    if len(filled) == 1 and not folder.images and has_word(filled[0].name, IMAGES):
+        return find_classes(filled[0])
+    classes = {}
+    for child in children:
+        classes.setdefault(name_class(child.name), []).append(child)
+    return classes
+
+
+def find_unsplit_classes(tree):
+    """The classes of a folder without a split: {("", class): [`Folder`]} and the place in words; through folders that stand alone."""
+    folder = tree
+    while True:
+        found = find_classes(folder)
+        classes = {name: found[name] for name in found if any(each.num_images for each in found[name])}
+        if len(classes) != 1 or folder.images:
+            break
+        inner = next(iter(classes.values()))[0]
+        if len([child for child in inner.folders.values() if child.num_images]) < 2:
+            break
+        folder = inner
+    above = {class_folders[0].path.parent for class_folders in classes.values()} - {tree.path}
+    return {("", name): class_folders for name, class_folders in classes.items()}, list_names(
+        name_file(path, tree.path) for path in above
+    )
+
+
+# The listing
+
+
+def list_folders(tree, folders, place):
+    """All images of classes as a `Listing`.
+
+    Args:
+        tree: of `read_tree`.
+        folders: {(part, class): [`Folder`]}, part "" where there is no split.
+        place: where these folders stand below the tree, in words, "" for in `tree` itself.
+    """
+    classes, notes = find_common_classes(folders)
+    notes = ([f"The images were found in {place}."] if place else []) + notes
+    collector = _Collector(tree)
+    collector.seen = {folder for class_folders in folders.values() for folder in class_folders}
+    for (part, label), class_folders in folders.items():
+        if label in classes:
+            for folder in class_folders:
+                collector.collect(folder, part, label)
+    notes += _describe_rest(tree, collector.seen)
+    return Listing(tree.path, keep_apart(collector.records, tree.path), classes, collector.lost, collector.left_out, notes)
+
+
+def name_folders(parts):
+    """Which of train and test each part of a split counts as: {part: "train" or "test"}, or {"": ""} where there is no split."""
+    if "" in parts:
+        return {"": ""}
+    return {"train": "train", "validation": "train" if "test" in parts else "test", "test": "test"}
+
+
+def find_common_classes(keys):
+    """The classes that stand both in train and in test, sorted, and sentences about the others and about a validation part.
+
+    Args:
+        keys: pairs (part, class).
+    """
+    keys = set(keys)
+    folder_of = name_folders({part for part, _ in keys})
+    if "" in folder_of:
+        return tuple(sorted(label for _, label in keys)), []
+    train, test = ({label for part, label in keys if folder_of[part] == folder} for folder in ("train", "test"))
+    notes = []
+    if train != test:
+        named = sorted(f"{part}/{label}" for part, label in keys if label in train ^ test)
+        notes.append(f"In one part of the split only, and left out: {make_printable(list_names(named))}.")
+    if folder_of["validation"] == "test":
+        notes.append("There is no test part: the validation part is the test, and validation is taken from train.")
+    elif any(part == "validation" for part, _ in keys):
+        notes.append("The images of the validation part join train: validation is taken from there, with groups kept together.")
+    return tuple(sorted(train & test)), notes
+
+
+class _Collector:
+    """Walks class folders and notes every file: a record, lost, or left out."""
+
+    def __init__(self, tree):
+        self.tree = tree
+        self.records, self.lost, self.left_out, self.seen = [], [], {}, set()
+
+    def collect(self, folder, part, label, inside=()):
+        self.seen.add(folder)
+        masks = find_masks(folder.images)
+        for name in folder.images:
+            if name not in masks:
+                path = folder.path / name
+                self.records.append(Record(path, name_file(path, self.tree.path), label, part, (*inside, name)))
+        self._leave_out(label, "masks", len(masks))
+        self._leave_out(label, "other files", len(folder.others))
+        self.lost += [(label, DANGLING, name_file(folder.path / name, self.tree.path)) for name in folder.dangling]
+        for name, child in folder.folders.items():
+            if has_word(child.name, MASKS):
+                self.seen.add(child)
+                self._leave_out(label, "masks", child.num_images)
+            else:
+                self.collect(child, part, label, (*inside, name))
+
+    def _leave_out(self, label, kind, count):
+        if count:
+            self.left_out[label, kind] = self.left_out.get((label, kind), 0) + count
+
+
+def keep_apart(records, root):
+    """The records with a name of its own for each file: names in two encodings can read alike."""
+    counts = Counter(record.file for record in records)
+    if len(counts) == len(records):
+        return records
+    return [record._replace(file=name_bytes(record.path, root)) if counts[record.file] > 1 else record for record in records]
+
+
+def find_masks(names):
+    """Those of some files' names that are `x_mask.png` beside an `x.png`, of any suffix."""
+    stems = {os.path.splitext(name)[0]: name for name in names}
+    matches = {name: MASK_OF.fullmatch(stem) for stem, name in stems.items()}
+    return {name for name, match in matches.items() if match and match[1] in stems}
+
+
+def _describe_rest(tree, seen):
+    """A sentence about folders with images that no class took, and about images that lie outside every class folder."""
+    sentences, rest = [], []
+
+    def look(folder):
+        if folder in seen:
+            return
+        inner = [child for child in folder.folders.values() if child.num_images]
+        if not inner or not _holds_any(folder, seen):
+            rest.append((folder, folder.num_images))
+            return
+        if folder.images or folder.dangling:
+            rest.append((folder, len(folder.images) + len(folder.dangling)))
+        for child in inner:
+            look(child)
+
+    look(tree)
+    named = [f"{name_below(tree, folder)} ({count})" for folder, count in rest if count]
+    if named:
+        sentences.append(f"Images outside the class folders were left out: {list_names(named)}.")
+    return sentences
+
+
+def _holds_any(folder, seen):
+    return folder in seen or any(_holds_any(child, seen) for child in folder.folders.values())

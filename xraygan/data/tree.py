@@ -1,0 +1,169 @@
+"""A folder of somebody's images, read once into a tree: names as text, files that are images, others, and links to nowhere."""
+
+import os
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xraygan.data import decode
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".dcm", ".dicom", ".ima")  # of images that are read
+SUFFIXES += (".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".jxl", ".nii", ".nrrd")  # of others
+TEXTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".html", ".htm", ".pdf", ".xls", ".xlsx", ".yaml", ".py", ".ipynb")
+SYSTEM_FOLDERS = ("__macosx", "@eadir", "lost+found", "__pycache__", "$recycle.bin", "#recycle", "system volume information")
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "dicomdir")
+MAX_NAMED = 5  # names in a sentence; the others are counted
+
+
+@dataclass(eq=False)
+class Folder:
+    """A folder of the tree: `name` as text, files sorted, folders by name, links to nowhere, and how many images it and all below it hold."""
+
+    path: Path
+    name: str
+    images: list = field(default_factory=list)
+    others: list = field(default_factory=list)
+    dangling: list = field(default_factory=list)
+    folders: dict = field(default_factory=dict)
+    num_images: int = 0
+
+
+# Names
+
+
+def decode_name(name):
+    """The text of a file's name; names that aren't UTF-8 are read as Korean Windows (CP949) or, if that gives no Hangul, as Latin-1."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return decode_legacy(raw)
+
+
+def decode_legacy(raw):
+    """Bytes that aren't UTF-8 as text: CP949 where every letter beyond ASCII is Hangul, else Latin-1."""
+    try:
+        text = raw.decode("cp949")
+        if all(letter.isascii() or "가" <= letter <= "힣" for letter in text):
+            return text
+    except UnicodeDecodeError:
+        pass
+    return raw.decode("latin-1")
+
+
+def make_printable(text):
+    """`text` with what can't be printed, such as a carriage return, written as an escape."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def name_class(text):
+    """A class's name from that of its folder or from a CSV: composed letters, and no `/`, because results have folders of that name."""
+    return unicodedata.normalize("NFC", text).replace("/", "-").replace("\\", "-")
+
+
+def check_classes(names):
+    """Stop where a class's name can't stand in a list and in a table.
+
+    Raises:
+        ValueError: one can't.
+    """
+    for name in names:
+        if name != name.strip() or "," in name or not name.isprintable() or name == "all" or name[:1] in ("", "."):
+            raise ValueError(
+                f"the class {name!r} can't stand in a list or table of classes; give it a plain name, without commas."
+            )
+
+
+def list_names(names):
+    """Some names as a sentence has them: the first few, then how many more."""
+    names = list(names)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def name_file(path, root):
+    """A file's path below the root as text that any table, page and terminal can hold."""
+    return make_printable(decode_name(path.relative_to(root).as_posix()))
+
+
+def name_bytes(path, root):
+    """`name_file` with bytes that aren't UTF-8 written as escapes: of two files never the same."""
+    return make_printable(os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace"))
+
+
+# The tree
+
+
+def read_tree(root):
+    """Read the names in a folder and all below it: `Folder`. Links are followed, except to a folder above themselves.
+
+    Raises:
+        ValueError: a folder can't be opened.
+    """
+    return _read_folder(Path(root), decode_name(Path(root).name), ())
+
+
+def _read_folder(path, name, above):
+    folder = Folder(path, name)
+    try:
+        with os.scandir(path) as opened:
+            entries = sorted(opened, key=lambda entry: entry.name)
+    except OSError as error:
+        raise ValueError(
+            f"the folder {make_printable(name)} can't be opened ({error.strerror}); change its permissions."
+        ) from error
+    status = os.stat(path)
+    above = (*above, (status.st_dev, status.st_ino))
+    for entry in entries:
+        if _is_of_the_system(entry.name):
+            continue
+        if os.path.isdir(entry):
+            if entry.is_symlink() and _is_among(entry, above):
+                continue  # a circle
+            child = folder.folders[entry.name] = _read_folder(path / entry.name, decode_name(entry.name), above)
+            folder.num_images += child.num_images
+        elif os.path.isfile(entry):
+            (folder.images if _is_image(entry) else folder.others).append(entry.name)
+        elif entry.is_symlink() and os.path.splitext(entry.name)[1].lower() not in TEXTS:
+            folder.dangling.append(entry.name)
+        else:
+            folder.others.append(entry.name)  # a pipe, say
+    folder.num_images += len(folder.images) + len(folder.dangling)
+    return folder
+
+
+def _is_of_the_system(name):
+    """Whether a file or folder is there for a computer and not for a person: hidden, a thumbnail, a mark of where it was downloaded."""
+    return name[0] == "." or name.casefold() in SYSTEM_FOLDERS + SYSTEM_FILES or name.endswith(":Zone.Identifier")
+
+
+def _is_among(entry, above):
+    status = entry.stat()
+    return (status.st_dev, status.st_ino) in above
+
+
+def _is_image(entry):
+    """Whether a file is an image by its name, or, where the name says nothing, by its first bytes."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in SUFFIXES or entry.name.lower().endswith(".nii.gz"):
+        return True
+    if suffix in TEXTS:
+        return False
+    try:
+        with open(entry.path, "rb") as file:
+            kind = decode.name_kind(file.read(decode.HEADER_BYTES))
+    except OSError:
+        return False
+    return kind in decode.USED_KINDS + decode.PICTURES
+
+
+def describe_tree(tree):
+    """What stands at the top of a folder, in words, for who expected it to be laid out otherwise."""
+    folders = [f"{make_printable(child.name)} ({child.num_images})" for child in tree.folders.values()]
+    named = f"the folders {list_names(folders)}" if folders else "no folder"
+    return f"{make_printable(tree.name)} holds {len(tree.images)} images itself, and {named}"
+
+
+def name_below(tree, folder):
+    """A folder's path below the tree, as text."""
+    return name_file(folder.path, tree.path) if folder is not tree else "the folder itself"
