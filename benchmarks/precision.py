@@ -15,8 +15,9 @@ import pandas as pd
 import utils
 from benchmarks import machine
 from xraygan import backend
-from xraygan.comparison import plan, profile, tables, verdict, workers
+from xraygan.comparison import metrics, plan, profile, tables, verdict, workers
 from xraygan.comparison.study import recall_study
+from xraygan.data import split
 
 ARMS = ("nothing", "gan")
 COLUMNS = ["precision", "arm", "seed", "balanced_accuracy", "sensitivity", "specificity", "auroc"]
@@ -48,34 +49,38 @@ def main():
     study = recall_study(options.data, options.run)
     # The run's own seed is left out: its GAN is notebook 2's, of another size.
     seeds = plan.list_seeds(study, options.seeds + 1)[1:]
-    trainings, right = [], {}
+    trainings, predictions = [], {}
     for precision in dict.fromkeys(("float32", chosen["precision"])):
         copy = copy_study(study, precision)
         units = plan.list_units(copy.own, ARMS, seeds, copy.profile.num_fakes)
         trainings.append(workers.train_units(copy, units).assign(precision=precision))
         for arm in ARMS:
             finished = [unit for unit in units if unit.arm == arm]
-            right[precision, arm], labels, groups = tables.read_answers(copy, finished)
-    table = compare(right, labels, groups)
+            predictions[f"{precision}, {arm}"] = [tables.read_unit_predictions(copy, unit) for unit in finished]
+    table = compare(predictions, copy.own, split.read_split(copy.folders).set_index("file")["group"])
     print(table.round(4).to_string(index=False))
     machine.publish(pd.concat(trainings)[COLUMNS], "precision", chosen)
     utils.write_table(table.round(6), machine.PUBLISHED / "precision_differences.csv")
 
 
-def compare(right, labels, groups):
+def compare(predictions, setting, group_of):
     """Differences with their intervals: a precision from the other in each arm, and the GAN from nothing in each precision.
 
     Args:
-        right: {(precision, arm): `bool (seeds, images)`}, float32 first.
-        labels, groups: `(images,)`, as `tables.read_answers` gives them.
+        predictions: {"precision, arm": [table of predictions, one a seed]}, float32 first.
+        setting: `dataset.Setting`.
+        group_of: Series of each file's group.
     """
-    precisions = list(dict.fromkeys(precision for precision, _ in right))
-    pairs = [((precisions[0], arm), (precisions[-1], arm)) for arm in ARMS]
-    pairs += [((precision, ARMS[0]), (precision, ARMS[1])) for precision in precisions]
+    precisions = list(dict.fromkeys(name.split(", ")[0] for name in predictions))
+    pairs = [(f"{precisions[0]}, {arm}", f"{precisions[-1]}, {arm}") for arm in ARMS]
+    pairs += [(f"{precision}, {ARMS[0]}", f"{precision}, {ARMS[1]}") for precision in precisions]
+    judged, labels, groups = tables.judge_predictions(predictions, setting, group_of)
     rows = []
-    for first, second in pairs:
-        difference = verdict.judge_difference(right[first], right[second], labels, groups)
-        rows.append({"first": ", ".join(first), "second": ", ".join(second)} | difference)
+    for metric, arms in judged.items():
+        for pair in pairs:
+            found = verdict.estimate_difference(arms, *pair, labels, groups, metrics.METRICS[metric])
+            outcome = verdict.decide_outcome(found["difference"], found["p_value"], found["p_equivalent"])
+            rows.append({"first": pair[0], "second": pair[1], "metric": metric} | found | {"outcome": outcome})
     return pd.DataFrame(rows)
 
 

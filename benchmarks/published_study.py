@@ -1,41 +1,52 @@
-"""The published study's trainings, found by the names of their files: an earlier version of the package chose their keys."""
+"""The first published study's trainings, found by the names of their files: an earlier version of the package chose their keys.
+
+Its classifiers called the class with the largest probability; here the same predictions are called by the class shares of the training
+images too, as `classifier.tabulate_predictions` does now.
+"""
 
 import re
 
-import numpy as np
+import pandas as pd
 
 import utils
 from xraygan import disk
+from xraygan.comparison import arms
 from xraygan.comparison.classifier import read_predictions
+from xraygan.data.dataset import Setting
 from xraygan.report import published
 
 FOLDER = published.STUDY
+RECORD = disk.read_json(FOLDER / "record.json")
 SETTINGS = ("2-classes", "3-classes")  # what it compares, most classes last
 
 
-def read_published_answers(setting, arm, num_extra=1000):
-    """Which test images the published models of one arm get right.
-
-    Args:
-        setting: name of the setting, e.g. "3-classes".
-        arm: name of the arm.
-        num_extra: images that were added.
-
-    Returns:
-        `bool (seeds, images)` in the order of seeds, the images' classes `(images,)`, and their files `(images,)`.
+def list_facts(setting, arm, num_extra=1000, folder=FOLDER):
+    """The files that say what a training was, of one arm in one setting, in the order of seeds.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    folder = FOLDER / "units" / setting
-    pattern = re.compile(rf"{re.escape(arm)}-{num_extra}-(\d+)-[0-9a-f]+\.csv")  # ARM-EXTRA-SEED-KEY.csv
-    matches = [pattern.fullmatch(file.name) for file in folder.glob("*.csv")]
-    name_of_seed = {int(match[1]): match[0] for match in matches if match}
-    if not name_of_seed:
+    pattern = re.compile(rf"{re.escape(arm)}-{num_extra}-(\d+)-[0-9a-f]+\.json")  # ARM-EXTRA-SEED-KEY.json
+    found = {int(match[1]): file for file in (folder / "units" / setting).iterdir() if (match := pattern.fullmatch(file.name))}
+    if not found:
         raise FileNotFoundError(f"{disk.display_path(folder)} has no training of the arm {arm!r} with {num_extra} images more.")
-    predictions = [read_predictions(folder / name_of_seed[seed]) for seed in sorted(name_of_seed)]
-    right = np.array([table["label"] == table["prediction"] for table in predictions])
-    return right, predictions[0]["label"].to_numpy(), predictions[0]["file"].to_numpy()
+    return [found[seed] for seed in sorted(found)]
+
+
+def read_called_by_shares(facts_file):
+    """A training's predictions: `likeliest` is what it called, `prediction` what it calls by the class shares of its training images."""
+    facts = disk.read_json(facts_file)
+    setting = facts["parameters"]["setting"]
+    predictions = read_predictions(facts_file.with_suffix(".csv"))
+    shares = count_shares(facts, setting, RECORD["data"]["counts"]["train"])
+    called = decide_by_shares(predictions, shares, setting["minority"])
+    return called.assign(likeliest=predictions["prediction"])
+
+
+def read_setting(facts_file):
+    """The `dataset.Setting` of a training."""
+    asked = disk.read_json(facts_file)["parameters"]["setting"]
+    return Setting(tuple(asked["classes"]), asked["minority"], asked["num_real"])
 
 
 def read_published_split():
@@ -43,6 +54,24 @@ def read_published_split():
     return utils.read_table(FOLDER / "split.csv", dtype=str)
 
 
-def read_published_profile():
-    """The size of the published study, by the names of `profile.Profile`."""
-    return disk.read_json(FOLDER / "record.json")["profile"]
+def count_shares(facts, setting, train_counts):
+    """{class: share of what a unit was trained on}; an arm that weighs the loss counts as if the extra images were there."""
+    arm = arms.choose_arm(facts["parameters"]["arm"])
+    counts = {name: train_counts[name] for name in setting["classes"]}
+    added = facts["parameters"]["num_extra"] if arm.weighs else facts["extra_images"]
+    counts[setting["minority"]] = facts["real_minority"] * arm.keeps_real
+    if len(counts) == 2:  # the other class is what remains: a unit that kept leaks has more of it than the split counts
+        other = next(name for name in counts if name != setting["minority"])
+        counts[other] = facts["real_images"] - facts["real_minority"]
+    counts[setting["minority"]] += added
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
+def decide_by_shares(predictions, shares, minority):
+    """A table of predictions whose `prediction` is the class with the largest probability divided by its share of the training images."""
+    if len(shares) == 2:
+        other = next(name for name in shares if name != minority)
+        by_class = pd.DataFrame({other: 1 - predictions["probability"], minority: predictions["probability"]})
+    else:
+        by_class = predictions[[f"probability_{name}" for name in shares]].set_axis(list(shares), axis=1)
+    return predictions.assign(prediction=(by_class / pd.Series(shares)).idxmax(axis=1))

@@ -7,15 +7,16 @@ counts both classes alike and punishes that. Dividing each class's probability b
 largest is taken (Menon et al. 2021, arXiv:2007.07314) removes that difference between the arms; nothing is tuned and no test label is used.
 """
 
+import argparse
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
 import utils
 from benchmarks import published_study
 from xraygan import disk
-from xraygan.comparison import arms, classifier, metrics, verdict
+from xraygan.comparison import arms, metrics, verdict
 from xraygan.comparison.tables import judge_predictions
-from xraygan.data.dataset import Setting
 from xraygan.report import figures
 from xraygan.report.published import STUDY
 
@@ -30,6 +31,7 @@ PICTURE = disk.ROOT / "images" / "readme" / "chest_xray_rescored.png"
 
 
 def main(study=STUDY):
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     contrasts = compare_again(study)
     print(contrasts[contrasts["primary"] | (contrasts["second"] == "gan")].round(4).to_string(index=False))
     utils.write_table(contrasts.round(6), study / "rescored_contrasts.csv")
@@ -69,7 +71,7 @@ def rescore(study):
         DataFrame: each score's mean over the seeds of the study, its lowest and highest.
     """
     record = disk.read_json(study / "record.json")
-    rows = [score_unit(file, record["data"]["counts"]["train"]) for file in sorted(study.glob("units/*/*.json"))]
+    rows = [score_unit(file) for file in sorted(study.glob("units/*/*.json"))]
     trainings = pd.DataFrame(rows)
     trainings = trainings[trainings["seed"] < record["profile"]["num_seeds"]]  # further seeds are those of `same_arm`
     groups = trainings.groupby(["setting", "arm", "real_images", "real_minority", "extra_images"])
@@ -80,86 +82,48 @@ def rescore(study):
     return summary.reset_index()
 
 
-def score_unit(file, train_counts):
+def score_unit(file):
     """One training's scores; the one by the usual rule is checked against what was written when it was trained."""
-    facts = disk.read_json(file)
-    setting = facts["parameters"]["setting"]
-    arm, classes, minority = facts["parameters"]["arm"], setting["classes"], setting["minority"]
-    predictions = read_old_predictions(file)
-    scores = metrics.compute_metrics(predictions, classes, minority)
-    if abs(scores["balanced_accuracy"] - facts["metrics"]["balanced_accuracy"]) > 1e-9:
+    facts, setting = disk.read_json(file), published_study.read_setting(file)
+    predictions = published_study.read_called_by_shares(file)
+    scores = metrics.compute_metrics(predictions, setting.classes, setting.minority)
+    if abs(scores["balanced_accuracy_of_likeliest"] - facts["metrics"]["balanced_accuracy"]) > 1e-9:
         raise ValueError(f"{file.name}: the predictions give another balanced accuracy than the file says.")
-
-    shares = count_shares(facts, setting, train_counts)
-    adjusted = metrics.compute_metrics(decide_by_shares(predictions, shares, minority), classes, minority)
     return {
         "setting": file.parent.name,
-        "arm": arm,
+        "arm": facts["parameters"]["arm"],
         "seed": facts["parameters"]["seed"],
         "real_images": facts["real_images"],
         "real_minority": facts["real_minority"],
         "extra_images": facts["extra_images"],
-        "balanced_accuracy": scores["balanced_accuracy"],
-        "balanced_accuracy_by_shares": adjusted["balanced_accuracy"],
+        "balanced_accuracy": scores["balanced_accuracy_of_likeliest"],
+        "balanced_accuracy_by_shares": scores["balanced_accuracy"],
         "auroc": scores["auroc"],
     }
 
 
-def read_old_predictions(file):
-    """The predictions beside a unit's facts; they were written when the likeliest class was the one that was called."""
-    predictions = classifier.read_predictions(file.with_suffix(".csv"))
-    return predictions.assign(likeliest=predictions["prediction"])
-
-
 def compare_again(study):
-    """The published study's contrasts, classes called by shares, with the intervals that pool the spread of all arms.
+    """The published study's contrasts, classes called by shares, with intervals that know the spread of all arms.
 
     Returns:
-        DataFrame of `verdict.reach_verdict`, the primary contrasts being those in three classes.
+        DataFrame of `verdict.reach_verdict`, the primary contrasts being those in three classes. Of each setting the arms with all seeds.
     """
-    record = disk.read_json(study / "record.json")
+    profile = disk.read_json(study / "record.json")["profile"]
     group_of = published_study.read_published_split().set_index("file")["group"]
     judged, labels, groups = {}, {}, {}
     for folder in sorted((study / "units").iterdir()):
-        predictions, setting = {}, None
-        for file in sorted(folder.glob("*.json")):
-            facts = disk.read_json(file)
-            asked = facts["parameters"]
-            if asked["seed"] < record["profile"]["num_seeds"] and facts["extra_images"] in (0, record["profile"]["num_fakes"]):
-                setting = Setting(
-                    tuple(asked["setting"]["classes"]), asked["setting"]["minority"], asked["setting"]["num_real"]
-                )
-                shares = count_shares(facts, asked["setting"], record["data"]["counts"]["train"])
-                table = decide_by_shares(read_old_predictions(file), shares, setting.minority)
-                predictions.setdefault(asked["arm"], {})[asked["seed"]] = table
-        seeds = set().union(*predictions.values())
-        by_arm = {arm: [tables[seed] for seed in sorted(seeds)] for arm, tables in predictions.items() if set(tables) == seeds}
-        if len(by_arm) > 1:
-            judged[folder.name], labels[folder.name], groups[folder.name] = judge_predictions(by_arm, setting, group_of)
+        names = {file.name.rsplit("-", 3)[0] for file in folder.glob(f"*-{profile['num_fakes']}-*.json")}
+        files = {
+            name: published_study.list_facts(folder.name, name, profile["num_fakes"]) for name in arms.ARMS if name in names
+        }
+        files = {name: of[: profile["num_seeds"]] for name, of in files.items()}
+        most = max(map(len, files.values()))
+        files = {name: of for name, of in files.items() if len(of) == most}
+        if len(files) > 1:
+            tables = {name: [published_study.read_called_by_shares(file) for file in of] for name, of in files.items()}
+            setting = published_study.read_setting(next(iter(files.values()))[0])
+            judged[folder.name], labels[folder.name], groups[folder.name] = judge_predictions(tables, setting, group_of)
     return verdict.reach_verdict(judged, labels, groups, PRIMARY)
-
-
-def count_shares(facts, setting, train_counts):
-    """{class: share of what a unit was trained on}; an arm that weighs the loss counts as if the extra images were there."""
-    arm = arms.choose_arm(facts["parameters"]["arm"])
-    counts = {name: train_counts[name] for name in setting["classes"]}
-    added = facts["parameters"]["num_extra"] if arm.weighs else facts["extra_images"]
-    counts[setting["minority"]] = facts["real_minority"] * arm.keeps_real
-    if len(counts) == 2:  # the other class is what remains: a unit that kept leaks has more of it than the split counts
-        other = next(name for name in counts if name != setting["minority"])
-        counts[other] = facts["real_images"] - facts["real_minority"]
-    counts[setting["minority"]] += added
-    return {name: count / sum(counts.values()) for name, count in counts.items()}
-
-
-def decide_by_shares(predictions, shares, minority):
-    """A table of predictions whose `prediction` is the class with the largest probability divided by its share of the training images."""
-    if len(shares) == 2:
-        other = next(name for name in shares if name != minority)
-        by_class = pd.DataFrame({other: 1 - predictions["probability"], minority: predictions["probability"]})
-    else:
-        by_class = predictions[[f"probability_{name}" for name in shares]].set_axis(list(shares), axis=1)
-    return predictions.assign(prediction=(by_class / pd.Series(shares)).idxmax(axis=1))
 
 
 if __name__ == "__main__":

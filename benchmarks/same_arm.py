@@ -12,41 +12,48 @@ import argparse
 import pandas as pd
 
 from benchmarks import machine, published_study
-from xraygan import backend, disk
-from xraygan.comparison import plan, tables, verdict, workers
+from xraygan import backend
+from xraygan.comparison import metrics, plan, tables, verdict, workers
 from xraygan.comparison.study import recall_study
+from xraygan.data import split
 
 
 def read_published():
-    """{setting: (answers `bool (seeds, images)`, classes, groups)} of the published study's arm "nothing"."""
-    group_of = published_study.read_published_split().set_index("file")["group"]
-    answers = {}
-    for setting in published_study.SETTINGS:
-        right, labels, files = published_study.read_published_answers(setting, "nothing")
-        answers[setting] = right, labels, group_of[files].to_numpy()
-    return answers
+    """{setting name: (`dataset.Setting`, [table of predictions, one a seed])} of the published study's arm "nothing"."""
+    found = {}
+    for name in published_study.SETTINGS:
+        files = published_study.list_facts(name, "nothing")
+        found[name] = published_study.read_setting(files[0]), list(map(published_study.read_called_by_shares, files))
+    return found
 
 
-def train_run(data, run_name):
+def train_run(study):
     """The same of a run, with twice as many seeds as its arms have; what isn't trained yet is trained."""
-    study = recall_study(data, run_name)
-    seeds, answers = plan.list_seeds(study, 2 * study.profile.num_seeds), {}
+    seeds, found = plan.list_seeds(study, 2 * study.profile.num_seeds), {}
     for setting in study.settings:
         units = plan.list_units(setting, ["nothing"], seeds, study.profile.num_fakes)
         workers.train_units(study, units)
-        answers[setting.name] = tables.read_answers(study, units)
-    return answers
+        found[setting.name] = setting, [tables.read_unit_predictions(study, unit) for unit in units]
+    return found
 
 
-def compare_halves(right, labels, groups):
-    """The verdict on the first half of the seeds against the second.
+def compare_halves(setting, predictions, group_of):
+    """The first half of the seeds against the second, a row a metric.
 
     Args:
-        right: `bool (seeds, images)`, an even number of seeds.
-        labels, groups: `(images,)`.
+        setting: `dataset.Setting`.
+        predictions: list of an even number of tables.
+        group_of: Series of each file's group.
     """
-    half = len(right) // 2
-    return verdict.judge_difference(right[:half], right[half:], labels, groups)
+    half = len(predictions) // 2
+    halves = {"first half": predictions[:half], "second half": predictions[half:]}
+    judged, labels, groups = tables.judge_predictions(halves, setting, group_of)
+    rows = []
+    for metric, arms in judged.items():
+        found = verdict.estimate_difference(arms, *halves, labels, groups, metrics.METRICS[metric])
+        outcome = verdict.decide_outcome(found["difference"], found["p_value"], found["p_equivalent"])
+        rows.append({"metric": metric} | found | {"outcome": outcome})
+    return rows
 
 
 def main():
@@ -55,13 +62,14 @@ def main():
     parser.add_argument("--run", default="")
     options = parser.parse_args()
     if options.run:
-        chosen = backend.configure()
-        answers = train_run(options.data, options.run)
+        chosen, study = backend.configure(), recall_study(options.data, options.run)
+        found, table = train_run(study), split.read_split(study.folders)
     else:
-        answers = read_published()
-        chosen = disk.read_json(published_study.FOLDER / "record.json")["machine"]
-    table = pd.DataFrame([{"setting": setting} | compare_halves(*entry) for setting, entry in answers.items()])
-    machine.publish(table.round(6), "same_arm", chosen)
+        found, table = read_published(), published_study.read_published_split()
+        chosen = published_study.RECORD["machine"]
+    group_of = table.set_index("file")["group"]
+    rows = [{"setting": name} | row for name, of in found.items() for row in compare_halves(*of, group_of)]
+    machine.publish(pd.DataFrame(rows).round(6), "same_arm", chosen)
 
 
 if __name__ == "__main__":
