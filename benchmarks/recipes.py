@@ -97,9 +97,23 @@ class AdaptiveGAN(dcgan.GAN):
         self.share.assign(ops.clip(self.share + step, 0.0, 1.0))
 
 
+def judge_each_alone(image_size, next_seed):
+    """The discriminator of the first search, which doesn't see how varied its batch is: `strided_discriminator` without that layer."""
+    weights = lambda: keras.initializers.HeNormal(next_seed())  # noqa: E731
+    image = x = keras.Input((image_size, image_size, 1))
+    while x.shape[1] > 4:
+        filters = min(256, 32 * image_size // x.shape[1])
+        x = layers.Conv2D(filters, 4, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = layers.LeakyReLU(0.2)(x)
+    glorot = keras.initializers.GlorotUniform(next_seed())
+    logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
+    return keras.Model(image, logit, name="discriminator")
+
+
+DISCRIMINATORS["alone"] = judge_each_alone
 GENERATORS["wide"] = change_layers(GENERATORS["transposed"], widen)
-DISCRIMINATORS["wide"] = change_layers(DISCRIMINATORS["strided"], widen)
-DISCRIMINATORS["spectral"] = change_layers(DISCRIMINATORS["strided"], normalise_spectrum)
+DISCRIMINATORS["wide"] = change_layers(DISCRIMINATORS["alone"], widen)
+DISCRIMINATORS["spectral"] = change_layers(DISCRIMINATORS["alone"], normalise_spectrum)
 LOSSES["r1"] = replace(LOSSES["logistic"], penalty=penalise_change_at_real)
 
 
@@ -113,10 +127,11 @@ class Variant:
     discriminator_rate: float = 0  # 0: the recipe's
 
 
-BASE = Recipe(generator="transposed", batch_size=16)
+BASE = Recipe(generator="transposed", discriminator="alone", augmentation="mild", steady=1.0, batch_size=16)
 STRONG = replace(BASE, max_shift=1 / 8, max_brightness=0.5, max_contrast=0.5)
 UPSAMPLING = replace(BASE, generator="upsampling")
-WINNER = "upsampling_batch_8"  # the default recipe
+FIRST_WINNER = replace(UPSAMPLING, batch_size=8)  # the default recipe until the second search
+WINNER = "spread_falling_cutout"  # the default recipe
 VARIANTS = {
     "base": Variant("none: the recipe the search started from", BASE),
     "no_augmentation": Variant("the discriminator sees images as they are", replace(BASE, augmentation="none")),
@@ -137,11 +152,16 @@ VARIANTS = {
     "upsampling_faster": Variant(
         "nearest-neighbour upsampling, and learning rate of both × 2", replace(UPSAMPLING, learning_rate=4e-4)
     ),
-    "upsampling_batch_8": Variant("nearest-neighbour upsampling, 8 real images an update", replace(UPSAMPLING, batch_size=8)),
+    "upsampling_batch_8": Variant("nearest-neighbour upsampling, 8 real images an update", FIRST_WINNER),
     "upsampling_faster_batch_8": Variant(
         "nearest-neighbour upsampling, learning rate of both × 2, 8 real images an update",
         replace(UPSAMPLING, learning_rate=4e-4, batch_size=8),
     ),
+    # The second search, from what won the first
+    "falling": Variant("a learning rate that falls to 0 over the second half", replace(FIRST_WINNER, steady=0.5)),
+    "spread": Variant("the discriminator sees how varied its batch is", replace(FIRST_WINNER, discriminator="strided")),
+    "cutout": Variant("a square of each image is hidden from the discriminator", replace(FIRST_WINNER, augmentation="cutout")),
+    "spread_falling_cutout": Variant("all three", RECIPES["dcgan"]),
     "study": Variant(
         "the recipe of the study that this project rebuilds: its networks, 128 images an update, no augmentation, no average",
         RECIPES["original"],

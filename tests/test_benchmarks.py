@@ -85,24 +85,6 @@ def test_every_organisation_trains_both_networks_and_is_timed(name):
         assert all(np.abs(np.array(v) - o).max() > 0 for v, o in zip(network.trainable_variables, old, strict=True))
 
 
-@pytest.mark.parametrize("confident", [False, True])
-def test_one_pull_gives_the_gradients_of_two(confident):
-    """Adam's first step shows a gradient's sign only, so its moments are compared; also where the factor exp(−l) is large."""
-    policy = keras.mixed_precision.global_policy().name
-    moments = []
-    try:
-        for name in ("ours", "one pull, logistic only"):
-            gan = steps.build(steps.ORGANISATIONS[name][0], "float32")
-            bias = gan.discriminator.trainable_variables[-1]
-            bias.assign(bias - 12 * confident)
-            gan.update(random_images(4))
-            moments.append([np.array(v) for v in (*gan.optimizer.variables, *gan.generator_optimizer.variables)])
-    finally:
-        keras.mixed_precision.set_global_policy(policy)
-    for ours, shortcut in zip(*moments, strict=True):
-        np.testing.assert_allclose(shortcut, ours, rtol=2e-3, atol=2e-4 * np.abs(ours).max())
-
-
 # The search for the recipe
 
 
