@@ -178,7 +178,7 @@ def build(name, seed):
     gan = variant.gan(variant.recipe, seed)
     gan.compile_for_training(backend.use_jit())
     if variant.discriminator_rate:
-        gan.optimizer.learning_rate = variant.discriminator_rate
+        gan.optimizer._learning_rate.rate = variant.discriminator_rate  # of its schedule, before anything is traced
     return gan
 
 
