@@ -20,22 +20,6 @@ from xraygan.report import figures
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a tmpfs of some size; unmounted after the test."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(size):
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("mounting isn't allowed here")
-        return place
-
-    yield mount
-    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
-
-
 def remount(place, options):
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
