@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from xraygan.disk import replacing
+from xraygan.disk import keep_most_recent, replacing
 
 IMAGE_SIZE = 128  # pixels a side by default, as in the study this project rebuilds
 MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_SKIPPED_SHARE = 0.01  # more unreadable images than this is a broken download, not bad luck
+MAX_CACHE_BYTES = 4_000_000_000  # 240,000 images of 128×128 pixels; what was used longest ago goes
 LOADER_VERSION = 1  # part of every cache key: raise it when decoding changes
 
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -137,6 +138,8 @@ def load_images(paths, cache_folder, image_size=IMAGE_SIZE, show_progress=True):
                 with replacing(cache) as draft, draft.open("wb") as file:
                     np.save(file, np.array(reasons))
                     np.save(file, images)
+    if cache:
+        keep_most_recent(cache, MAX_CACHE_BYTES)
     skipped = {path.as_posix(): reason for path, reason in zip(paths, reasons, strict=True) if reason}
     _report_skipped(skipped, len(paths))
     return LoadedImages(images, np.array([not reason for reason in reasons]), np.array(digests), skipped)

@@ -85,6 +85,20 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def keep_most_recent(used, max_bytes):
+    """Mark a file of a cache as just used, and delete the other files of its folder that were used longest ago until all fit into `max_bytes`."""
+    with contextlib.suppress(OSError):  # a read-only cache, or another process deletes the same
+        os.utime(used)
+        files = sorted(
+            ((path.stat(), path) for path in used.parent.iterdir() if path.is_file()), key=lambda file: -file[0].st_mtime
+        )
+        taken = 0
+        for facts, path in files:
+            taken += facts.st_size
+            if taken > max_bytes and path != used:
+                path.unlink()
+
+
 def remove_drafts(folder):
     """Delete what a killed process was writing in a folder that no other process writes to."""
     for draft in Path(folder).glob(".draft-*"):
