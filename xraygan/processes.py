@@ -24,7 +24,20 @@ OURS = {
 }
 
 
-# A worker
+# Workers
+
+
+@contextlib.contextmanager
+def side_by_side():
+    """Let what `joblib.Parallel` starts in the block end with the block, or soon after this process, however that dies."""
+    import joblib  # here, since `start_clean` comes before any package
+    from joblib.externals.loky import get_reusable_executor
+
+    try:
+        with joblib.parallel_config("loky", initializer=end_with_parent, initargs=(os.getpid(),)):
+            yield
+    finally:
+        get_reusable_executor(reuse=True).shutdown()
 
 
 def end_with_parent(parent):

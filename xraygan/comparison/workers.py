@@ -2,13 +2,11 @@
 
 import contextlib
 import io
-import os
 import warnings
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
 
 import utils
 from xraygan import backend, disk, processes
@@ -104,13 +102,8 @@ def _run_side_by_side(study, jobs, bar, num_jobs):
 def _choose_workers(scheduler):
     """Where units run; the context gives the number of jobs that joblib starts, and its end ends the local processes."""
     if not scheduler:
-        num_jobs = count_local_jobs()
-        try:
-            with joblib.parallel_config("loky", initializer=processes.end_with_parent, initargs=(os.getpid(),)):
-                yield num_jobs
-        finally:
-            if num_jobs > 1:
-                get_reusable_executor(reuse=True).shutdown()
+        with processes.side_by_side():
+            yield count_local_jobs()
         return
     from dask.distributed import Client  # here, since most never need a cluster
 
