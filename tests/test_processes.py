@@ -151,7 +151,7 @@ def test_after_20_kills_at_random_moments_no_process_is_left(tmp_path, phantom_f
     while kills < 20:
         process = start_run(tmp_path, *arguments)
         try:
-            process.communicate(timeout=rng.uniform(3, 60))
+            output, errors = process.communicate(timeout=rng.uniform(3, 60))
         except subprocess.TimeoutExpired:
             family = find_processes(str(tmp_path))
             notebook = [member for member in family if any("ipykernel" in part for part in member.cmdline())]
@@ -168,7 +168,7 @@ def test_after_20_kills_at_random_moments_no_process_is_left(tmp_path, phantom_f
             kills += 1
             moments.append((signalled, len(family), process.returncode))
         else:
-            assert process.returncode == 0
+            assert process.returncode == 0, output + errors
             for folder in ("results", "models"):
                 shutil.rmtree(tmp_path / folder)
     print(moments)
