@@ -103,7 +103,11 @@ def private_folder():
     with tempfile.TemporaryDirectory(prefix="xraygan-run-", dir=place, ignore_cleanup_errors=True) as name, _held_alone(name):
         for variable in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JOBLIB_TEMP_FOLDER"):
             os.environ[variable] = name
-        yield Path(name)
+        tempfile.tempdir = name  # there Jupyter describes its sockets
+        try:
+            yield Path(name)
+        finally:
+            tempfile.tempdir = None
 
 
 @contextlib.contextmanager
