@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import ctypes
 import fcntl
 import locale
 import os
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 SECONDS_BETWEEN_LOOKS = 1
+PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when what started it dies
 LONGEST_PLACE = 60  # letters; below it stand sockets, whose whole path may have 103
 STOPPED = "\nStopped. What was finished is kept: run the same command again, and everything goes on from where it was.\n"
 OTHER_PROGRAMS = ("PYTHON", "JUPYTER", "IPYTHON", "JPY_", "MPLBACKEND", "MATPLOTLIBRC")  # whose variables begin so
@@ -41,14 +43,17 @@ def side_by_side():
 
 
 def end_with_parent(parent):
-    """Let this process end soon after its parent, however that dies: on no system does a child otherwise learn of it.
+    """Let this process end soon after its parent, however that dies: a child doesn't otherwise learn of it.
 
+    Linux ends it at once. Elsewhere, and where the parent has died already, a thread sees it, which waits its turn while TensorFlow loads.
     Ctrl-C is left to the parent, too: a terminal sends it to all of them.
 
     Args:
-        parent: the parent's process number, as the parent knows it, so that one that has died already is noticed.
+        parent: the parent's process number, as the parent knows it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
