@@ -1,6 +1,7 @@
 """Run the three notebooks top to bottom, as `make study` does; print the table and where everything is.
 
 python notebooks/run.py --data ../xrays --profile quick
+python notebooks/run.py --clean --run phantom-quick
 python notebooks/run.py --refresh      # run on the phantom and put the outputs into the committed notebooks
 """
 
@@ -8,15 +9,18 @@ import argparse
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from xraygan import processes
+
+if __name__ == "__main__":
+    processes.start_clean()  # before any other package is imported: it may be another program's
+
 import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -33,6 +37,7 @@ PARAMETERS = {  # what each notebook takes; the rest it reads from the run's rec
     "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
 }
 SWEEPS = ("fakes", "real")
+YES, NO = ("1", "yes", "true", "on"), ("", "0", "no", "false", "off")
 NOTEBOOKS = tuple(PARAMETERS)
 LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts them at its edge
 
@@ -40,46 +45,104 @@ LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts t
 def main():
     options = parse_arguments()
     try:
-        source = sources.find_source(options.data, options.classes, options.minority)
-        sources.add_classes(source, options.also)
-        profile.load_profile(options.profile)
-        folders = run.open_folders(run.choose_name(options.run, source.name, options.profile))
+        if options.clean:
+            clean(options.run)
+        else:
+            run_notebooks(options)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
+
+
+def run_notebooks(options):
+    """Check what was asked for before anything is done, then do it."""
+    source = sources.find_source(options.data, options.classes, options.minority)
+    sources.add_classes(source, options.also)
+    profile.load_profile(options.profile)
+    folders = run.open_folders(run.choose_name(options.run, source.name, options.profile))
     parameters = {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
-        "PROFILE": from_notebooks(options.profile) if Path(options.profile).is_file() else options.profile,
+        "PROFILE": name_profile(options.profile),
         "RUN": options.run,
         "CLASSES": options.classes,
         "MINORITY": options.minority,
         "ALSO": options.also,
-        "GROUPS": options.groups and from_notebooks(options.groups),
-        "SWEEPS": bool(options.sweeps),
+        "GROUPS": options.groups and from_notebooks(find_groups(options.groups)),
+        "SWEEPS": read_switch("SWEEPS", options.sweeps),
         "SCHEDULER": options.scheduler,
         "CLASSIFIER": options.classifier,
-        "TEST_SHARE": float(options.test_share or 0),
+        "TEST_SHARE": read_share(options.test_share),
         "GAN_RECIPE": options.gan_recipe,
     }
+    require_text(parameters)
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
     names = options.only or (list_missing(folders, options.sweep) if options.sweep else NOTEBOOKS)
-    try:
-        with disk.held(folders.results):
-            for number, name in enumerate(names, start=1):
-                print(f"Notebook {number} of {len(names)}: {name}", flush=True)
-                executed = execute(name, parameters, folders.results / "notebooks", source)
-                if options.refresh:
-                    nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
-            if options.sweep:
-                run_sweep(options.sweep, source, folders, options)
-    except (RuntimeError, OSError) as error:
-        sys.exit(str(error))
+    with disk.held(folders.results), processes.private_folder() as private:
+        for number, name in enumerate(names, start=1):
+            print(f"Notebook {number} of {len(names)}: {name}", flush=True)
+            executed = execute(name, parameters, folders.results / "notebooks", source, private)
+            if options.refresh:
+                nbformat.write(without_traces(executed), ROOT / "notebooks" / f"{name}.ipynb")
+        if options.sweep:
+            run_sweep(options.sweep, source, folders, options)
     summarise(folders)
 
 
 def from_notebooks(path):
     """A path as the notebooks, which run in their own folder, find it: relative to that, so that no machine's path is kept."""
     return Path(os.path.relpath(path, ROOT / "notebooks")).as_posix()
+
+
+def name_profile(name):
+    """A profile as the notebooks find it: the name of one of ours, or the path of the user's own."""
+    path = profile.find_profile(name)
+    return name if path.parent == profile.PROFILES else from_notebooks(path)
+
+
+def find_groups(name):
+    path = disk.find_file(name)
+    if path is None:
+        raise ValueError(f"GROUPS is {name!r}, and there is no such file; give a CSV with the columns file and group.")
+    return path
+
+
+def read_switch(name, text):
+    """Whether a parameter says yes.
+
+    Raises:
+        ValueError: it says neither yes nor no.
+    """
+    if text.lower() not in YES + NO:
+        raise ValueError(f"{name} is {text!r}; say yes or no.")
+    return text.lower() in YES
+
+
+def read_share(text):
+    """The share of the images that is drawn for the test; 0 where none was asked for."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        raise ValueError(f"TEST_SHARE is {text!r}; it must be a number from 0 (take the test folder) to 0.9.") from None
+
+
+def require_text(parameters):
+    """Stop at what can't be written into a notebook: a path whose bytes are no UTF-8."""
+    for name, value in parameters.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} isn't text in UTF-8; give that file or folder a name of plain letters.") from error
+
+
+def clean(name):
+    """Delete a run, or list the runs where none is named."""
+    if name:
+        freed = run.delete_run(name)
+        print(f"Deleted the run {name}: {freed / 1e6:,.0f} MB are free again. Published results and your images are untouched.")
+        return
+    sizes = run.list_runs()
+    print("\n".join(f"{size / 1e6:8,.0f} MB  {run}" for run, size in sizes.items()) or "There are no runs.")
+    print("Name the one to delete: make clean RUN=…" if sizes else "")
 
 
 def parse_arguments():
@@ -95,27 +158,28 @@ def parse_arguments():
         "classifier": "a name in xraygan/comparison/classifier.py, NETWORKS; by default the study's CNN",
         "test-share": "draw this share of all images for the test, by patient, anew for each replicate; by default the test folder is taken",
         "gan-recipe": "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan",
-        "sweeps": "anything: also try other numbers of fakes, and fewer real images (hours more)",
+        "sweeps": "yes or no: also try other numbers of fakes (hours more)",
         "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
     }.items():
         parser.add_argument(f"--{name}", default="", help=text)
     parser.add_argument("--sweep", choices=SWEEPS, help="run this sweep alone, and of the notebooks only those that it needs")
     parser.add_argument("--only", action="append", choices=NOTEBOOKS, help="run this notebook only; may be given again")
+    parser.add_argument("--clean", action="store_true", help="delete the run that --run names; without a name, list the runs")
     parser.add_argument("--refresh", action="store_true", help="also write the executed notebooks over the committed ones")
     options = parser.parse_args()
     options.profile = options.profile or "quick"
     return options
 
 
-def execute(name, parameters, folder, source):
+def execute(name, parameters, folder, source, private):
     """Execute one notebook with papermill, its progress shown here; returns it and writes .ipynb and .html to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"{name}.ipynb"
     try:
-        with tempfile.TemporaryDirectory(prefix="xraygan-") as sockets, disk.write_errors_explained(output):
+        with disk.write_errors_explained(output):
             papermill.execute_notebook(
-                ROOT / "notebooks" / f"{name}.ipynb",
-                output,
+                literally(ROOT / "notebooks" / f"{name}.ipynb"),
+                literally(output),
                 parameters={key: parameters[key] for key in PARAMETERS[name] if parameters[key]},
                 kernel_name="python3",
                 cwd=ROOT / "notebooks",
@@ -123,24 +187,31 @@ def execute(name, parameters, folder, source):
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
                 config=Config(
-                    KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}
+                    KernelManager={"transport": "ipc", "ip": f"{private}/kernel"}
                 ),  # on a TCP port others could listen
+                extra_arguments=["--IPKernelApp.log_level=50"],  # that it ends with this process is no news
+                start_timeout=600,  # seconds; a minute is too short where Python lies on a network's disk
                 coalesce_streams=True,  # a progress bar's hundred states become its last
             )
     except PapermillExecutionError as error:
         sys.exit(
             f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {disk.display_path(output)}"
         )
-    except DeadKernelError:
-        sys.exit(
+    except RuntimeError as error:  # it died, or it never answered
+        raise RuntimeError(
             f"\n{name} stopped: its process was killed, most often for want of memory; run this again, it goes on where it was."
-        )
+        ) from error
     executed = nbformat.read(output, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})
     page = page.replace("</head>", f"<style>{LONG_LINES_WRAP}</style></head>", 1)
     with disk.replacing(output.with_suffix(".html")) as draft:
         draft.write_text(page, encoding="utf-8")
     return executed
+
+
+def literally(path):
+    """A path for papermill, which takes braces for places to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def without_traces(notebook):

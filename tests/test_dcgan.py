@@ -396,6 +396,15 @@ def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
     noise = fakes.draw_noise(range(dcgan.GRID_SEED, dcgan.GRID_SEED + dcgan.NUM_JUDGED), 100)
     np.testing.assert_array_equal(fakes.draw(generator, noise), judge.seen[1])
     assert "Epoch 3: the generator has collapsed" in capsys.readouterr().out
+    again, epoch, same_history = dcgan.train_gan(images, recipe, 0, folders, judge)
+    assert (epoch, len(same_history)) == (2, 3), "a finished training isn't repeated, though its state was dropped"
+    assert fakes.weights_hash(again) == fakes.weights_hash(generator)
+    (state,) = (folders.models / "gan_state").glob("epoch_*.npz")
+    assert state.stat().st_size < 1000
+    judge.rows = iter([(0.9, 0.8), (0.2, 0.7), (0.5, 0.6), (0.1, 0.7)])
+    _, epoch, longer = dcgan.train_gan(images, replace(recipe, epochs=4), 0, folders, judge)
+    assert (epoch, len(longer)) == (4, 4), "for more epochs it starts anew"
+    pd.testing.assert_frame_equal(longer.head(3), history)
 
 
 ON_JAX = textwrap.dedent("""

@@ -21,22 +21,6 @@ from xraygan.report import figures
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a tmpfs of some size; unmounted after the test."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(size):
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("mounting isn't allowed here")
-        return place
-
-    yield mount
-    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
-
-
 def remount(place, options):
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
@@ -177,3 +161,63 @@ def test_a_training_is_done_by_one_process_at_a_time(folders, phantom_images):
     assert not (folders.results / "gan" / "history.csv").exists()
     dcgan.train_gan(images, recipe, 0, folders)
     assert (folders.results / "gan" / "history.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("", disk.ROOT),
+        ("store", disk.ROOT / "store"),
+        ("../store", disk.ROOT / "../store"),
+        ("~/store", "HOME/store"),
+        ("/a b", "/a b"),
+    ],
+)
+@pytest.mark.parametrize("cwd", [".", "notebooks"])
+def test_the_store_is_one_place_wherever_a_process_runs(name, place, cwd, tmp_path):
+    environment = os.environ | {"XRAYGAN_STORE": name, "HOME": str(tmp_path), "PYTHONPATH": str(disk.ROOT)}
+    command = [sys.executable, "-c", "from xraygan import disk; print(disk.STORE)"]
+    done = subprocess.run(command, cwd=disk.ROOT / cwd, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(place).replace("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "한" * 83 + ".csv"])
+def test_a_file_with_the_longest_name_is_written_and_a_longer_one_is_one_sentence(tmp_path, name):
+    utils.write_table(pd.DataFrame({"a": [1]}), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(OSError, match="can't be written: its name is too long for this disk; choose a shorter one"):
+        utils.write_table(pd.DataFrame({"a": [1]}), tmp_path / f"longer{name}")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_where_a_folder_has_to_be_is_one_sentence(tmp_path):
+    (tmp_path / "models").touch()
+    with pytest.raises(
+        OSError, match="can't be written: a file stands where a folder has to be; move it away and run this again"
+    ):
+        run.open_folders("mine", tmp_path)
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(
+        OSError, match="can't be written: a folder stands where a file has to be; move it away and run this again"
+    ):
+        utils.write_table(pd.DataFrame({"a": [1]}), tmp_path / "table.csv")
+
+
+def test_a_cache_keeps_what_was_used_last(tmp_path):
+    for number, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (number, number))
+    disk.keep_most_recent(tmp_path / "a", 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d"]
+    disk.keep_most_recent(tmp_path / "d", 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"], "what is in use stays, however large it is"
+    disk.keep_most_recent(tmp_path / "gone", 10)
+
+
+def test_decoded_images_have_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "MAX_CACHE_BYTES", 40_000)
+    for number in range(4):
+        utils.save_png(noise_picture(), tmp_path / f"{number}.png")
+        utils.load_images([tmp_path / f"{number}.png"], tmp_path / "cache", show_progress=False)
+    utils.load_images([tmp_path / "3.png"], tmp_path / "cache", show_progress=False)
+    assert len(list((tmp_path / "cache").iterdir())) == 2, "of 16 kB each"

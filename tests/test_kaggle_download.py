@@ -59,10 +59,14 @@ class Kaggle(BaseHTTPRequestHandler):
         common = {"Content-Type": "application/zip", "Accept-Ranges": "bytes", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         common["ETag"] = '"' + hashlib.md5(data).hexdigest() + '"'
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and self.server.behaviour == "breaks":
+            return self.answer(503, b"", {})
         if asked:
             start = int(asked[1])
             return self.answer(206, data[start:], common | {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
-        return self.answer(200, data, common, cut=self.server.behaviour == "cut off")
+        if self.server.behaviour == "breaks":
+            self.server.go_on.set()  # half of it, and then the connection closes
+        return self.answer(200, data, common, cut=self.server.behaviour in ("cut off", "breaks"))
 
     def answer(self, status, body, headers, cut=False):
         self.send_response(status)
@@ -94,7 +98,7 @@ def server():
     served.server_close()
 
 
-def start_download(server, tmp_path, token=""):
+def start_download(server, tmp_path, token="", store=None):
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("KAGGLE") and "proxy" not in name.lower()
     }
@@ -104,7 +108,7 @@ def start_download(server, tmp_path, token=""):
         "http_proxy": f"http://127.0.0.1:{server.server_port}",
         "no_proxy": "",
     }
-    environment |= {"XRAYGAN_STORE": str(tmp_path), "HOME": str(tmp_path / "home"), "PYTHONPATH": str(disk.ROOT)}
+    environment |= {"XRAYGAN_STORE": str(store or tmp_path), "HOME": str(tmp_path / "home"), "PYTHONPATH": str(disk.ROOT)}
     if token:
         environment["KAGGLE_API_TOKEN"] = token
     return subprocess.Popen(
@@ -118,8 +122,8 @@ def start_download(server, tmp_path, token=""):
     )
 
 
-def download(server, tmp_path, token=""):
-    process = start_download(server, tmp_path, token)
+def download(server, tmp_path, token="", store=None):
+    process = start_download(server, tmp_path, token, store)
     output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
@@ -169,6 +173,69 @@ def test_account_needed_is_one_sentence_and_the_token_stays_secret(server, tmp_p
     assert TOKEN not in output
 
 
+@pytest.mark.parametrize(
+    ("size", "options", "sentence"),
+    [
+        ("2m", "", "data/download/chest-xray-covid19-pneumonia.zip can't be written: the disk is full; free some space"),
+        ("8m", "", "can't be written: the disk is full; free some space"),  # the archive fits, the images don't
+        ("8m", "ro", "data/download can't be written: the folder is read-only"),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence(server, tmp_path, small_disk, size, options, sentence):
+    server.archive = archive_of([f"train/NORMAL/{i}.jpg" for i in range(5000)] + ["test/NORMAL/0.jpg"])
+    place = small_disk(size)
+    if options:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+    code, output = download(server, tmp_path, store=place)
+    assert code == 1
+    assert "Traceback" not in output
+    assert sentence in output.strip().splitlines()[-1]
+
+
+@pytest.mark.slow  # the kaggle package tries again for a minute
+def test_a_connection_that_breaks_is_one_sentence_and_goes_on(server, tmp_path):
+    server.behaviour = "breaks"
+    server.archive = archive_of([f"train/NORMAL/{i}.jpg" for i in range(3000)] + ["test/NORMAL/0.jpg"])
+    code, output = download(server, tmp_path)
+    assert code == 1
+    assert "Traceback" not in output
+    assert "If the connection broke, run this again, it goes on where it stopped." in output.strip().splitlines()[-1]
+
+
+def test_two_downloads_at_once(server, tmp_path):
+    with disk.held(tmp_path / "data" / "download"):
+        code, output = download(server, tmp_path)
+    assert code == 1
+    assert output.strip().startswith("another process is at work in data/download: wait for it or stop it")
+    assert not server.calls
+
+
+def test_the_download_ends_with_a_killed_parent(server, tmp_path):
+    server.behaviour = "cut off"
+    process = start_download(server, tmp_path)
+    assert server.half_sent.wait(60)
+    process.kill()
+    server.go_on.set()
+    process.wait()
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("it goes on")
+
+
+def test_ctrl_c_is_one_sentence(server, tmp_path):
+    server.behaviour = "cut off"
+    process = start_download(server, tmp_path)
+    assert server.half_sent.wait(60)
+    os.killpg(process.pid, 2)
+    output, _ = process.communicate(timeout=60)
+    assert output.strip().splitlines()[-1] == "Stopped; run this again, it goes on where it stopped."
+    assert "Traceback" not in output
+
+
 def write_zip(path, entries):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
         for name, content in entries.items():
@@ -195,6 +262,7 @@ LAYOUT = {"train/A/1.jpg": b"x", "test/A/1.jpg": b"x"}
         (LAYOUT | {"..\\evil.jpg": b"x"}, "leaves its folder"),
         (LAYOUT | {link("train/A/link.jpg"): "/etc/passwd"}, "a link"),
         (LAYOUT | {"train/A/2.jpg": b"\0" * 10**7}, "not a set of images"),
+        (LAYOUT | {"train/A/" + "x" * 300 + ".jpg": b"x"}, "a name that is too long"),
         ({"train/A/1.jpg": b"x"}, "no folders train/CLASS and test/CLASS"),
     ],
 )
@@ -210,6 +278,31 @@ def test_broken_archive(tmp_path):
     (tmp_path / "archive.zip").write_bytes(archive_of(GOOD_NAMES)[:-100])
     with pytest.raises(ValueError, match=r"archive.zip is broken .*; delete it and run this again"):
         kaggle_download.unpack(tmp_path / "archive.zip", tmp_path / "chest_xray")
+
+
+def test_long_names_are_unpacked(tmp_path):
+    longest = "x" * 251 + ".jpg"
+    kaggle_download.unpack(write_zip(tmp_path / "archive.zip", LAYOUT | {f"train/A/{longest}": b"x"}), tmp_path / "images")
+    assert (tmp_path / "images" / "train" / "A" / longest).read_bytes() == b"x"
+
+
+def test_an_archive_with_any_byte_flipped_is_unpacked_right_or_refused(tmp_path, rng):
+    """Headers, names, compressed bytes, methods, the directory at the end: each of a small archive's bytes."""
+    content = write_zip(tmp_path / "whole.zip", {name: bytes(range(60)) for name in LAYOUT}).read_bytes()
+    refused = 0
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << rng.integers(8)
+        (tmp_path / "archive.zip").write_bytes(flipped)
+        folder = tmp_path / f"images-{position}"
+        try:
+            kaggle_download.unpack(tmp_path / "archive.zip", folder)
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert all(path.read_bytes() == bytes(range(60)) for path in folder.rglob("*.jpg"))
+    assert refused > len(content) / 3
 
 
 @pytest.mark.parametrize("prefix", ["", "Data/", "a/b/c/"])

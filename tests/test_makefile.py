@@ -1,4 +1,4 @@
-"""What a user sees when the set-up can't work: one clear sentence."""
+"""What a user sees when the set-up can't work: one clear sentence. And what is given to make arrives as it was given."""
 
 import os
 import shutil
@@ -17,23 +17,21 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(checkout, python, path_first=None):
+def make(checkout, *arguments, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PIP_"))}
-    if path_first:
-        environment["PATH"] = f"{path_first}:{environment['PATH']}"
     return subprocess.run(
-        ["make", "study", f"PYTHON={python}"],
+        ["make", *map(str, arguments)],
         cwd=checkout,
-        env=environment,
+        env=environment | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
 
-def fake_python(folder, body):
-    path = folder / "fake-python"
+def write_program(path, body):
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n" + body)
     path.chmod(0o755)
     return path
@@ -41,21 +39,22 @@ def fake_python(folder, body):
 
 @pytest.mark.parametrize("version", ["3.10.4", "3.14.0"])
 def test_wrong_python(checkout, version):
-    python = fake_python(checkout, f'case "$1" in --version) echo "Python {version}";; *) exit 1;; esac\n')
-    done = make(checkout, python)
+    python = write_program(checkout / "fake python", f'case "$1" in --version) echo "Python {version}";; *) exit 1;; esac\n')
+    done = make(checkout, "study", f"PYTHON={python}")
     assert done.returncode != 0
     assert f"This project needs Python 3.11, 3.12 or 3.13, and '{python}' is Python {version}" in done.stdout
 
 
 def test_no_python_at_all(checkout):
-    done = make(checkout, "no-such-python")
+    done = make(checkout, "PYTHON=no-such-python")
     assert "This project needs Python 3.11, 3.12 or 3.13" in done.stdout
 
 
 def test_no_venv_module(checkout):
-    python = fake_python(checkout, 'case "$2" in venv) exit 1;; *) exit 0;; esac\n')
-    done = make(checkout, python)
-    assert "install Python's venv module" in done.stdout
+    python = write_program(checkout / "python", 'case "$2" in venv) echo "no ensurepip here"; exit 1;; *) exit 0;; esac\n')
+    done = make(checkout, f"PYTHON={python}")
+    assert done.stdout.startswith("no ensurepip here\n"), "its own message"
+    assert "apt install python3-venv" in done.stdout
     assert not (checkout / ".venv").exists()
 
 
@@ -64,11 +63,79 @@ def test_no_network(checkout):
     (checkout / "pip.conf").write_text(
         "[global]\nindex-url = http://127.0.0.1:9/simple\nextra-index-url =\nno-cache-dir = true\nretries = 0\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PIP_"))}
-    environment |= {"PIP_CONFIG_FILE": str(checkout / "pip.conf"), "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": ""}
-    done = subprocess.run(
-        ["make", "study"], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = make(checkout, PIP_CONFIG_FILE=str(checkout / "pip.conf"), PIP_NO_INDEX="0", PIP_FIND_LINKS="")
     assert done.returncode != 0
-    assert "check the network connection and run make again" in done.stdout
+    assert "NewConnectionError" in done.stdout and "ERROR: No matching distribution found" in done.stdout, "pip's own words"
+    assert "Installing failed; pip's own message is above" in done.stdout
     assert not (checkout / ".venv" / "installed").exists()
+
+
+@pytest.fixture
+def installed(checkout):
+    """A checkout whose Python prints what it's called with."""
+    write_program(checkout / ".venv" / "bin" / "python", 'case "$2" in -c) echo 1;; *) printf "%s\\0" "$@";; esac\n')
+    (checkout / ".venv" / "installed").touch()
+    return checkout
+
+
+def given(done):
+    """The options that run.py was started with."""
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split("\0")
+    assert words[0] == "notebooks/run.py"
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+@pytest.mark.parametrize("value", [
+    "`touch harm`", "$(touch harm)", "$(shell touch harm)", "a$b$$c${HOME}", 'say "hi"; touch harm', "it's", "two  blanks ",
+    "two\nlines", "#1 \\", "{r}", "*", "~", "--refresh", "한글", "a=b", "; touch harm", "|", "%",
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["DATA", "SWEEPS"])
+def test_a_value_arrives_as_it_was_given(installed, name, value):
+    before = sorted(path.name for path in installed.iterdir())
+    assert given(make(installed, "study", f"{name}={value}"))[f"--{name.lower()}"] == value
+    assert sorted(path.name for path in installed.iterdir()) == before
+
+
+def test_the_environments_variables_of_those_names_do_not_count(installed):
+    """Nor those that make itself hands on to its recipes."""
+    names = ("DATA", "PROFILE", "RUN", "GROUPS", "CLASSES", "MINORITY", "SWEEPS", "SCHEDULER", "PYTHON")
+    harm = {name: "from elsewhere" for name in names} | {f"ASKED_{name}": "from elsewhere" for name in names}
+    options = given(make(installed, "study", **harm))
+    assert set(options.values()) == {""}
+    assert given(make(installed, "study", "RUN=mine", **harm))["--run"] == "mine"
+
+
+def test_each_target_gets_its_values(installed):
+    assert given(make(installed, "sweep"))["--sweep"] == "real"
+    assert given(make(installed, "sweep", "SWEEP=fakes"))["--sweep"] == "fakes"
+    assert make(installed, "clean", "RUN=mine").stdout.split("\0")[:3] == ["notebooks/run.py", "--clean", "--run=mine"]
+
+
+def test_a_misspelt_parameter_is_one_sentence(installed):
+    done = make(installed, "study", "CLASES=A,B", "data=x")
+    assert done.returncode != 0
+    assert "there is no parameter CLASES data; there are: DATA PROFILE RUN CLASSES" in done.stderr
+    assert not done.stdout
+
+
+def test_a_python_that_is_gone_behind_the_environment_is_repaired(installed):
+    """As after an update of the system's Python: `.venv/bin/python` is a link to nowhere."""
+    python = installed / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.12")
+    new = write_program(
+        installed / "new-python",
+        'case "$1 $2" in "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python.new; mv .venv/bin/python.new .venv/bin/python;; '
+        '"-c "*) exit;; "-E -c") echo 1; exit;; esac\necho "$@"\n',
+    )
+    done = make(installed, "study", f"PYTHON={new}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Installing the packages" in done.stdout and "notebooks/run.py" in done.stdout
+    done = make(installed, "study", f"PYTHON={new}")
+    assert "Installing" not in done.stdout, "once"
+
+
+def test_a_broken_python_setting_of_the_shell_does_not_cost_the_environment(installed):
+    done = make(installed, "study", PYTHONHOME="/nowhere", PYTHONPATH="/nowhere")
+    assert "Installing" not in done.stdout and done.returncode == 0

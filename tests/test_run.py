@@ -297,3 +297,59 @@ def test_a_model_that_is_not_there(folders):
     with pytest.raises(FileNotFoundError):
         dcgan.load_generator(folders, RECIPE)
     assert run.open_folders(folders.run, folders.models.parent.parent) == folders
+
+
+# Names, and what a run leaves
+
+
+def test_names_of_the_projects_own_files_are_no_runs(tmp_path):
+    """Every name that is committed below models/, images/, results/ and data/generated/, in any case: a disk may not tell A from a."""
+    listed = subprocess.run(
+        ["git", "ls-files", "models", "images", "results", "data/generated"],
+        cwd=disk.ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    names = {line.removeprefix("data/").split("/")[1] for line in listed.stdout.splitlines()}
+    assert {"published", "README.md", "readme"} <= names
+    for name in names | {name.swapcase() for name in names}:
+        for function in (run.open_folders, run.delete_run):
+            with pytest.raises(ValueError, match="which is the name of files of the project itself; choose another."):
+                function(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stem", ["my profile", "한글", "a/../b c", "x" * 200, "-leading", "~", "`touch harm`", "a\nb"])
+def test_a_profile_of_any_name_gives_a_run_of_a_plain_name(stem, tmp_path):
+    name = run.choose_name("", "images", f"{stem}.yaml")
+    assert run.open_folders(name, tmp_path).run == name
+    assert name != run.choose_name("", "images", f"{stem}2.yaml"), "two profiles in one run"
+
+
+def test_plain_profiles_keep_their_names():
+    assert run.choose_name("", "phantom", "quick") == "phantom-quick"
+    assert run.choose_name("", "phantom", "../my_own-2.yaml") == "phantom-my_own-2"
+    assert run.choose_name("mine", "phantom", "quick") == "mine"
+
+
+def test_a_deleted_run_leaves_nothing_and_takes_nothing_else(tmp_path):
+    folders, other = run.open_folders("mine", tmp_path), run.open_folders("other", tmp_path)
+    for folder in (*folders.list_all(), *other.list_all(), folders.below("gans/A-all-1").models):
+        (folder / "file").write_bytes(bytes(1000))
+    published = tmp_path / "results" / "published" / "mine" / "table.csv"
+    published.parent.mkdir(parents=True)
+    published.touch()
+    assert run.list_runs(tmp_path) == {"mine": 5000, "other": 4000}
+    assert run.delete_run("mine", tmp_path) == 5000
+    assert published.exists() and run.list_runs(tmp_path) == {"other": 4000}
+    assert not [path for path in tmp_path.rglob("mine") if "published" not in path.parts]
+    with pytest.raises(ValueError, match="there is no run 'mine'; there are: other."):
+        run.delete_run("mine", tmp_path)
+
+
+def test_a_run_in_which_a_process_is_at_work_is_not_deleted(tmp_path):
+    folders = run.open_folders("mine", tmp_path)
+    with disk.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in gan_state"):
+        run.delete_run("mine", tmp_path)
+    assert folders.models.is_dir()

@@ -1,5 +1,15 @@
 """What the notebooks compute with.
 
 Four chapters stand on a ground floor and import one way: data ← gan ← comparison ← report. The ground floor (keys, disk, backend,
-run, training, hosts) knows nothing of any chapter. `make lint` checks this.
+run, training, processes, colab) knows nothing of any chapter. `make lint` checks this.
 """
+
+import os
+import sys
+
+# Settings of other programs decide neither numbers nor pictures; `backend` and `report.figures` do the rest, once their libraries are there.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # else ~/.keras/keras.json chooses
+for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would cut every training
+    os.environ.pop(name, None)
+if "ipykernel" in sys.modules:  # in a notebook pictures belong below their cells, whatever MPLBACKEND a shell or an IDE has set
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"

@@ -30,6 +30,9 @@ def quiet_stderr():
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet_stderr():
     import keras
+keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")

@@ -14,15 +14,22 @@ WHY_NOT_WRITTEN = {
     errno.EROFS: "the folder is read-only; choose another place with XRAYGAN_STORE",
     errno.EACCES: "you may not write there; change its permissions or choose another place with XRAYGAN_STORE",
     errno.EPERM: "you may not write there; change its permissions or choose another place with XRAYGAN_STORE",
+    errno.ENAMETOOLONG: "its name is too long for this disk; choose a shorter one, or a place nearer to the top with XRAYGAN_STORE",
+    errno.EEXIST: "a file stands where a folder has to be; move it away",
+    errno.ENOTDIR: "a file stands where a folder has to be; move it away",
+    errno.EISDIR: "a folder stands where a file has to be; move it away",
+    errno.EIO: "the disk doesn't answer; check it or choose another place with XRAYGAN_STORE",
 }
 
 ROOT = Path(__file__).resolve().parent.parent
-STORE = Path(os.environ.get("XRAYGAN_STORE", ROOT))  # where data/, models/, images/ and results/ live (Drive, in Colab)
+# Where data/, models/, images/ and results/ live (Drive, in Colab). One place for all processes, wherever each of them runs.
+STORE = ROOT / os.path.expanduser(os.environ.get("XRAYGAN_STORE", ""))
 
 
 def find_file(path):
     """A file that a user names: from where the process runs, or from the project's folder; None where it's in neither."""
-    return next((option for option in (Path(path).expanduser(), ROOT / path) if option.is_file()), None)
+    path = os.path.expanduser(path)
+    return next((option for option in (Path(path), ROOT / path) if option.is_file()), None)
 
 
 @contextlib.contextmanager
@@ -47,8 +54,8 @@ def replacing(path):
         OSError: the disk is full or read-only, in one sentence; what was at `path` is as before.
     """
     path = Path(path)
-    # The suffix stays: savers choose the format by it.
-    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
+    # The suffix stays: savers choose the format by it. A long name is cut: together they'd be too long for a disk.
+    draft = path.with_name(f".draft-{os.getpid()}-{path.name[-50:]}")
     try:
         with write_errors_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +83,20 @@ def read_json(path):
             f"{display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, with the same DATA, PROFILE and RUN."
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def keep_most_recent(used, max_bytes):
+    """Mark a file of a cache as just used, and delete the other files of its folder that were used longest ago until all fit into `max_bytes`."""
+    with contextlib.suppress(OSError):  # a read-only cache, or another process deletes the same
+        os.utime(used)
+        files = sorted(
+            ((path.stat(), path) for path in used.parent.iterdir() if path.is_file()), key=lambda file: -file[0].st_mtime
+        )
+        taken = 0
+        for facts, path in files:
+            taken += facts.st_size
+            if taken > max_bytes and path != used:
+                path.unlink()
 
 
 def remove_drafts(folder):

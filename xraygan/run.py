@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
+import shutil
 import time
 import warnings
 import zipfile
@@ -13,6 +15,7 @@ from pathlib import Path
 from xraygan import disk
 
 GROWING = ("costs", "models")  # what a record gains as the run goes on
+NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
 MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
 
 
@@ -35,8 +38,11 @@ class RunFolders:
         folders.make()
         return folders
 
+    def list_all(self):
+        return self.models, self.images, self.results, self.generated
+
     def make(self):
-        for folder in (self.models, self.images, self.results, self.generated):
+        for folder in self.list_all():
             with disk.write_errors_explained(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
@@ -49,21 +55,67 @@ def open_folders(run, store=None):
         store: the folder that holds those four; by default the repository, or `$XRAYGAN_STORE`.
 
     Raises:
-        ValueError: `run` isn't a plain folder name.
+        ValueError: `run` isn't a plain folder name, or is one of the project's own.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
-        raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
-    store = Path(store or disk.STORE)
-    folders = RunFolders(
-        run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
-    )
+    folders = _name_folders(run, store)
     folders.make()
     return folders
 
 
+def _name_folders(run, store=None):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
+        raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
+    if run.lower() in NO_RUNS:
+        raise ValueError(f"RUN is {run!r}, which is the name of files of the project itself; choose another.")
+    store = Path(store or disk.STORE)
+    return RunFolders(
+        run, store / "models" / run, store / "images" / run, store / "results" / run, store / "data" / "generated" / run
+    )
+
+
 def choose_name(run, source_name, profile_name):
     """The name of a run's folders: the one given, else `SOURCE-PROFILE`, e.g. "phantom-quick"."""
-    return run or f"{source_name}-{Path(profile_name).stem}"
+    return run or f"{source_name}-{_write_plain(Path(profile_name).stem)}"
+
+
+def _write_plain(text):
+    """`text` as a part of a folder's name; where letters had to go, a short hash keeps two such names apart."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:30]
+    return plain if plain == text else f"{plain}-{hashlib.blake2b(os.fsencode(text), digest_size=3).hexdigest()}"
+
+
+def list_runs(store=None):
+    """What each run takes on the disk: {name: bytes}."""
+    store = Path(store or disk.STORE)
+    kinds = (store / "models", store / "images", store / "results", store / "data" / "generated")
+    names = {path.name for kind in kinds if kind.is_dir() for path in kind.iterdir() if path.is_dir()}
+    names = sorted(name for name in names if name.lower() not in NO_RUNS and not name.startswith("."))
+    return {name: sum(map(_count_bytes, (kind / name for kind in kinds))) for name in names}
+
+
+def delete_run(run, store=None):
+    """Delete all that a run has written; returns the bytes that this frees.
+
+    Raises:
+        ValueError: there is no such run.
+        RuntimeError: a process is at work in it.
+    """
+    folders = _name_folders(run, store)
+    there = [folder for folder in folders.list_all() if folder.is_dir()]
+    if not there:
+        raise ValueError(f"there is no run {run!r}; there are: {', '.join(list_runs(store)) or 'none'}.")
+    for lock in [lock for folder in there for lock in folder.rglob(".lock")]:
+        with disk.held(lock.parent):
+            pass
+    freed = sum(map(_count_bytes, there))
+    for folder in there:
+        with disk.write_errors_explained(folder):
+            shutil.rmtree(folder.resolve())
+    return freed
+
+
+def _count_bytes(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 # The record

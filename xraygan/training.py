@@ -75,12 +75,20 @@ class SavedState(keras.callbacks.Callback):
         self.rows = []
         self.written = time.monotonic()
 
-    def restore(self, model):
-        """Load the newest state into a built and compiled `model`; returns the number of finished epochs (0 if none)."""
+    def restore(self, model, num_epochs):
+        """Load the newest state into a built and compiled `model`; returns the number of finished epochs.
+
+        That is 0 where there is no state, or where a dropped one would have to go on to `num_epochs`.
+        """
         states = self._states()
         finished = max(states, default=0)
         self.set_model(model)  # `fit` does so too, but a finished training isn't fitted again
-        if finished:
+        if finished and _is_dropped(states[finished]):
+            if finished < num_epochs:
+                states[finished].unlink()
+                return 0
+            self.rows = pd.read_csv(self.history_file).to_dict("records")
+        elif finished:
             if not self.history_file.exists():
                 shown = disk.display_path(self.history_file), disk.display_path(self.folder)
                 raise FileNotFoundError(
@@ -97,6 +105,11 @@ class SavedState(keras.callbacks.Callback):
         states = self._states()
         for epoch in sorted(states)[:-1]:
             states[epoch].unlink()
+
+    def drop(self):
+        """Forget the state of a finished training whose outcome is kept elsewhere, which frees some 40 MB; that it's finished stays known."""
+        for epoch, file in self._states().items():
+            save_variables(file, [], epoch)
 
     def load_best(self):
         """Give the model the weights of its best epoch."""
@@ -138,6 +151,11 @@ def save_variables(file, variables, epoch):
     """Write variables, in their order, and the epoch they are from."""
     with disk.replacing(file) as draft, draft.open("wb") as opened:
         np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables], epoch=epoch)
+
+
+def _is_dropped(file):
+    with np.load(file, allow_pickle=False) as stored:
+        return stored.files == ["epoch"]
 
 
 def load_variables(file, variables):
@@ -224,7 +242,7 @@ class ResumableTraining:
 
     def _fit(self, batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments):
         self.state.tidy()
-        finished = self.state.restore(self.model)
+        finished = self.state.restore(self.model, num_epochs)
         if finished > num_epochs:
             raise ValueError(
                 f"{disk.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "

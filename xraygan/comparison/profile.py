@@ -79,20 +79,30 @@ MAY_BE_ZERO = ("max_train_images", "classifier_updates", "curve_seeds")
 LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 
-def load_profile(name):
-    """Read a profile.
+def find_profile(name):
+    """The file of a profile.
 
     Args:
         name: "quick", "study", "full", or the path of a YAML file with the same keys.
 
     Raises:
-        ValueError: no such profile, a key too many or missing, or a value that isn't a sensible number.
+        ValueError: there is no such profile.
     """
     named = PROFILES / f"{name}.yaml"
     path = named if named.is_file() else disk.find_file(name)
     if path is None:
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
         raise ValueError(f"PROFILE is {name!r}; choose one of {known}, or give the path of a YAML file with the same keys.")
+    return path
+
+
+def load_profile(name):
+    """Read a profile: one of ours by its name, or a YAML file with the same keys by its path.
+
+    Raises:
+        ValueError: no such profile, a key too many or missing, or a value that isn't a sensible number.
+    """
+    path = find_profile(name)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

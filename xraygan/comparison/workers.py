@@ -3,12 +3,13 @@
 import contextlib
 import io
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import joblib
 
 import utils
-from xraygan import backend, disk
+from xraygan import backend, disk, processes
 from xraygan.comparison import arms, gans, tables, units
 from xraygan.comparison.study import UNIT_THREADS
 
@@ -27,7 +28,7 @@ def train_units(study, wanted, scheduler=""):
         `tables.tabulate_units` of the units.
 
     Raises:
-        RuntimeError: another process is at this run's units.
+        RuntimeError: another process is at this run's units, or one that trained was killed.
     """
     with disk.held(study.folders.results / "units"):
         _train_missing(study, wanted, scheduler)
@@ -38,8 +39,8 @@ def read_or_draw_fakes(study, unit, scheduler=""):
     """The fakes that a unit adds, `uint8 (N, S, S, 1)`; its GAN is trained first where only its results were taken over."""
     folder = gans.open_gan_folders(study, unit.setting, unit.seed).generated
     if not (folder / "manifest.csv").exists():
-        with utils.progress(total=1, desc="a GAN again", unit="training") as bar:
-            _run_side_by_side(study, [(gans.ensure_fakes, unit)], bar, scheduler)
+        with utils.progress(total=1, desc="a GAN again", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
+            _run_side_by_side(study, [(gans.ensure_fakes, unit)], bar, num_jobs)
     return gans.read_fakes(study, unit.setting, unit.seed)
 
 
@@ -50,9 +51,10 @@ def _train_missing(study, wanted, scheduler):
         return
     at_once = len(missing) if scheduler else count_local_jobs()
     steps = [step for some in split_rounds(study, missing, at_once) for step in order_jobs(some)]
-    with utils.progress(total=sum(map(len, steps)), desc="the comparison", unit="training") as bar:
+    total = sum(map(len, steps))
+    with utils.progress(total=total, desc="the comparison", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
         for jobs in steps:
-            _run_side_by_side(study, jobs, bar, scheduler)
+            _run_side_by_side(study, jobs, bar, num_jobs)
 
 
 def split_rounds(study, missing, at_once):
@@ -78,23 +80,30 @@ def order_jobs(missing):
     ]
 
 
-def _run_side_by_side(study, jobs, bar, scheduler):
+def _run_side_by_side(study, jobs, bar, num_jobs):
     """Run (function, unit) pairs, in any order; each moves the bar on by one."""
     if not jobs:
         return
     calls = [joblib.delayed(_run_quietly)(function, study, unit) for function, unit in jobs]
-    with _choose_workers(scheduler) as num_jobs, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # TensorFlow's caches look like a leak to joblib, which then starts a fresh process: nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        for _ in joblib.Parallel(num_jobs, return_as="generator_unordered")(calls):
-            bar.update()
+        try:
+            for _ in joblib.Parallel(num_jobs, return_as="generator_unordered")(calls):
+                bar.update()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that trained was killed, most often for want of memory: close other programs and run this again, "
+                "it goes on where it was."
+            ) from error
 
 
 @contextlib.contextmanager
 def _choose_workers(scheduler):
-    """Where units run; the context gives the number of jobs that joblib starts."""
+    """Where units run; the context gives the number of jobs that joblib starts, and its end ends the local processes."""
     if not scheduler:
-        yield count_local_jobs()
+        with processes.side_by_side():
+            yield count_local_jobs()
         return
     from dask.distributed import Client  # here, since most never need a cluster
 

@@ -3,9 +3,13 @@
 Run as `python -m xraygan.data.kaggle_download` (that is what `make data` does).
 """
 
+import errno
+import lzma
+import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import utils
@@ -20,11 +24,26 @@ MAX_UNPACKED_BYTES = 20 * 10**9  # the real set unpacks to about 2 GB
 MAX_COMPRESSION = 200  # JPEG hardly compresses; a bomb does
 SYMLINK = 0o120000
 # The kaggle package's own command, in its own process: importing the package authenticates and can exit, and it allows anonymous
-# downloads by the look of the command line, so the program's name must be its own before the import.
-KAGGLE_COMMAND = "import sys; sys.argv[0] = 'kaggle'; from kaggle.cli import main; sys.exit(main())"
+# downloads by the look of the command line, so the program's name must be its own before the import. What it raises becomes a line.
+KAGGLE_COMMAND = """
+import sys
+sys.argv[0] = "kaggle"
+try:
+    from kaggle.cli import main
+    sys.exit(main())
+except KeyboardInterrupt:
+    sys.exit(130)
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+FULL = 2**16  # bytes that are free on a disk that is full
+MAX_NAME_BYTES = 255  # of a file or folder, on nearly every disk
+BROKEN = (  # what reading an archive raises
+    *(zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, OSError),
+)
 ACCOUNT_HELP = (
     "If Kaggle asks for an account: create a token at https://www.kaggle.com/settings (API, 'Generate New Token') and save it as "
-    "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN; then run this again, it goes on where it stopped."
+    "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN; then run this again."
 )
 
 
@@ -35,30 +54,38 @@ def download(folder):
         `folder`, which is only there when it is whole.
 
     Raises:
-        RuntimeError: the download failed; the message says what to do.
+        RuntimeError: the download failed, or another process is at it; the message says what to do.
+        OSError: the disk is full or read-only, in one sentence.
         ValueError: the archive is broken, hostile, or holds no train and test folder.
     """
     folder = Path(folder)
     if folder.is_dir():
         return folder
-    archive = _fetch_archive(folder.parent / "download")
-    unpack(archive, folder)
-    archive.unlink()
+    with disk.held(folder.parent / "download"):
+        archive = _fetch_archive(folder.parent / "download")
+        unpack(archive, folder)
+        archive.unlink()
     for line in count_report(folder):
         print(line)
     return folder
 
 
 def _fetch_archive(folder):
-    folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", KAGGLE_COMMAND, "datasets", "download", DATASET, "-p", str(folder)]
+    archive = folder / f"{DATASET.split('/')[1]}.zip"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for chunk in iter(lambda: process.stdout.read1(4096), b""):  # as it comes: its progress bar has no line ends
             sys.stdout.write(chunk.decode(errors="replace"))
             sys.stdout.flush()
-    archive = folder / f"{DATASET.split('/')[1]}.zip"
+            if shutil.disk_usage(folder).free < FULL:
+                process.kill()  # the kaggle package would take it for a bad connection and try again for a minute
+                with disk.write_errors_explained(archive):
+                    raise OSError(errno.ENOSPC, "full")
     if process.returncode or not archive.exists():
-        raise RuntimeError(f"Kaggle's download of {DATASET} failed (its own message is above). {ACCOUNT_HELP}")
+        raise RuntimeError(
+            f"Kaggle's download of {DATASET} failed (its own message is above). If the connection broke, run this again, "
+            f"it goes on where it stopped. {ACCOUNT_HELP}"
+        )
     return archive
 
 
@@ -76,7 +103,9 @@ def unpack(archive, folder):
             draft = folder.with_name(f".unpacking-{folder.name}")
             for member in utils.progress(list(_images_below(members, prefix)), desc="unpacking", unit="image"):
                 _extract(opened, member, draft.joinpath(*PurePosixPath(member.filename).parts[len(prefix) :]))
-    except (zipfile.BadZipFile, EOFError) as error:
+    except BROKEN as error:
+        if isinstance(error, OSError) and not error.errno:
+            raise  # it says already what keeps the images from being written
         raise ValueError(f"{archive.name} is broken ({error}); delete it and run this again.") from error
     draft.rename(folder)
 
@@ -101,6 +130,10 @@ def _refuse_hostile(members):
             raise ValueError(f"the archive holds a path that leaves its folder ({member.filename!r}); nothing was unpacked.")
         if (member.external_attr >> 16) & 0o170000 == SYMLINK:
             raise ValueError(f"the archive holds a link ({member.filename!r}); nothing was unpacked.")
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
+            raise ValueError(
+                f"the archive holds a name that is too long for a disk ({path.name[:40]!r}…); nothing was unpacked."
+            )
     packed, unpacked = sum(member.compress_size for member in members), sum(member.file_size for member in members)
     if unpacked > MAX_UNPACKED_BYTES or unpacked > MAX_COMPRESSION * max(packed, 1):
         raise ValueError(
@@ -142,5 +175,7 @@ def _extract(opened, member, target):
 if __name__ == "__main__":
     try:
         download(disk.STORE / "data" / "chest_xray")
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; run this again, it goes on where it stopped.")

@@ -12,9 +12,10 @@ import numpy as np
 
 import utils
 from xraygan.data import decode
-from xraygan.disk import replacing
+from xraygan.disk import keep_most_recent, replacing
 
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
+MAX_CACHE_BYTES = 4_000_000_000  # 240,000 images of 128×128 pixels; what was used longest ago goes
 LOADER_VERSION = 2  # part of every cache key: raise it when decoding changes
 UNREADABLE, WRONG_FORMAT = "unreadable", "wrong format"
 CHANGED = "it changed while it was being read: wait until it is written, and run this again"
@@ -66,6 +67,7 @@ def load_images(paths, cache_folder=None, image_size=utils.IMAGE_SIZE, show_prog
         if cache_folder:
             cached = _read_cache(_name_cache(cache_folder, image_size, list(_map_chunks(pool, hash_file, paths))))
             if cached and not _any_readable_now(cached, paths, image_size):
+                keep_most_recent(_name_cache(cache_folder, image_size, cached.digests), MAX_CACHE_BYTES)
                 return cached
         images = np.empty((len(paths), image_size, image_size, 1), np.uint8)
         read = _map_chunks(pool, lambda path: _read_image(path, image_size), paths)
@@ -186,6 +188,7 @@ def _write_cache(path, loaded):
     with replacing(path) as draft, draft.open("wb") as file:
         file.write(_checksum(line, loaded.images) + b"\n" + line)
         loaded.images.tofile(file)
+    keep_most_recent(path, MAX_CACHE_BYTES)
 
 
 def _read_cache(path):

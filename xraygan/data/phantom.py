@@ -12,7 +12,7 @@ from joblib import Parallel, cpu_count, delayed
 from scipy.ndimage import gaussian_filter
 
 import utils
-from xraygan import disk
+from xraygan import disk, processes
 
 MARKER = "phantom.json"  # a folder with this file is a phantom, whatever it is called
 DRAWING_VERSION = 1  # raise it when the drawing changes: folders of an older version are drawn again
@@ -79,10 +79,11 @@ def write_phantom(folder, counts=None, seed=0, show_progress=True):
         for name, number in counts[part].items()
         for index in range(number)
     ]
-    parallel = Parallel(n_jobs=cpu_count(), return_as="generator_unordered")
-    drawn = parallel(delayed(_draw_to_file)(*job) for job in jobs)
-    for _ in utils.progress(drawn, total=len(jobs), desc="drawing the phantom", unit="image", disable=not show_progress):
-        pass
+    with processes.side_by_side():
+        parallel = Parallel(n_jobs=cpu_count(), return_as="generator_unordered")
+        drawn = parallel(delayed(_draw_to_file)(*job) for job in jobs)
+        for _ in utils.progress(drawn, total=len(jobs), desc="drawing the phantom", unit="image", disable=not show_progress):
+            pass
     with disk.replacing(folder / "README.md") as draft:
         draft.write_text(README, encoding="utf-8")
     with disk.replacing(marker) as draft:

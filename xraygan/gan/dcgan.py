@@ -242,6 +242,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     generator, epoch = gan.get_sampler(), len(history)
     if judge:
         epoch = training.load_variables(best_file, generator.variables)
+        resumable.state.drop()  # what is used from now on is `best_file`
     return generator, epoch, history
 
 

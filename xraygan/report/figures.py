@@ -38,6 +38,7 @@ ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apa
 OTHER_LOOK = ("#4d4d4d", "*")  # of an arm that isn't among them
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
 
+plt.rcdefaults()  # a matplotlibrc of one's own may ask for LaTeX
 plt.rcParams.update(
     {"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
 )
