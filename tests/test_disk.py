@@ -215,9 +215,9 @@ def test_a_cache_keeps_what_was_used_last(tmp_path):
 
 
 def test_decoded_images_have_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "MAX_CACHE_BYTES", 40_000)
+    monkeypatch.setattr(loading, "MAX_CACHE_BYTES", 40_000)
     for number in range(4):
         utils.save_png(noise_picture(), tmp_path / f"{number}.png")
-        utils.load_images([tmp_path / f"{number}.png"], tmp_path / "cache", show_progress=False)
-    utils.load_images([tmp_path / "3.png"], tmp_path / "cache", show_progress=False)
+        loading.load_images([tmp_path / f"{number}.png"], tmp_path / "cache", show_progress=False)
+    loading.load_images([tmp_path / "3.png"], tmp_path / "cache", show_progress=False)
     assert len(list((tmp_path / "cache").iterdir())) == 2, "of 16 kB each"
