@@ -131,7 +131,7 @@ BASE = Recipe(generator="transposed", discriminator="alone", augmentation="mild"
 STRONG = replace(BASE, max_shift=1 / 8, max_brightness=0.5, max_contrast=0.5)
 UPSAMPLING = replace(BASE, generator="upsampling")
 FIRST_WINNER = replace(UPSAMPLING, batch_size=8)  # the default recipe until the second search
-WINNER = "spread_falling_cutout"  # the default recipe
+WINNER, SECOND_WINNER = "upsampling_batch_8", "spread_falling_cutout"  # the second is the default recipe
 VARIANTS = {
     "base": Variant("none: the recipe the search started from", BASE),
     "no_augmentation": Variant("the discriminator sees images as they are", replace(BASE, augmentation="none")),

@@ -109,14 +109,14 @@ def test_every_field_of_a_unit_is_in_the_key(study, name):
 
 def test_the_number_of_extra_images_is_in_the_key_of_arms_that_use_it():
     unused = [name for name, arm in arms.ARMS.items() if not (arm.adds or arm.weighs)]
-    assert unused == ["nothing"]
+    assert unused == ["nothing", "on_the_fly"]
 
 
 @pytest.mark.parametrize("arm", arms.ARMS)
 def test_the_number_of_extra_images_counts_where_there_are_any(study, arm):
     unit = Unit(TWO, arm, 0, 24)
     same = find_key(study, dataclasses.replace(unit, num_extra=25)) == find_key(study, unit)
-    assert same == (arm == "nothing")
+    assert same == (arm in ("nothing", "on_the_fly"))
 
 
 # What is beside the descriptions
@@ -272,7 +272,7 @@ def fool(fake_logits):
     ("registry", "name", "changed"),
     [
         (losses.LOSSES, "logistic", dataclasses.replace(losses.LOSSES["logistic"], generator=fool)),
-        (augmentation.AUGMENTATIONS, "mild", shift_alone),
+        (augmentation.AUGMENTATIONS, "cutout", shift_alone),
         (arms.ADDITIONS, "fakes", last_fakes),
     ],
     ids=["loss", "augmentation", "addition"],

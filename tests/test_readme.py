@@ -120,7 +120,10 @@ def test_links_and_pictures_exist(page):
 
 
 def test_the_first_screen_has_the_answer_a_picture_and_both_commands():
-    assert "**The answer so far: where there are hundreds of patients, adding fakes changed nothing that matters.**" in FIRST_SCREEN
+    assert (
+        "**The answer so far: where there are hundreds of patients, adding fakes changed nothing that matters.**"
+        in FIRST_SCREEN
+    )
     for part in ("make study", "make test", "minutes", "![Radiographs drawn by a GAN]", "a study is running"):
         assert part in FIRST_SCREEN, part
     assert len(TEXT.splitlines()) <= 220

@@ -14,7 +14,7 @@ from xraygan.data import audit, dataset, sources, split
 from xraygan.report import figures, findings
 
 ASKED = {"PROFILE": "quick", "CLASSES": "", "MINORITY": "", "ALSO": "PNEUMONIA", "GROUPS": "", "CLASSIFIER": "study_cnn"}
-ASKED |= {"ON_LEAK": "drop", "SEED": 0, "PRECISION": "float32"}
+ASKED |= {"TEST_SHARE": 0.0, "ON_LEAK": "drop", "SEED": 0, "PRECISION": "float32"}
 
 
 def go(data, name):

@@ -126,8 +126,11 @@ def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None)
 
 def list_comparable(study, wanted):
     """The units of those seeds that every arm has finished, by arm and seed; `wanted` is of one setting."""
-    unfinished = {unit.seed for unit in wanted if not units.is_finished(study, unit)}
-    return [unit for unit in wanted if unit.seed not in unfinished]
+    arms, finished = {unit.arm for unit in wanted}, {}
+    for unit in wanted:
+        if units.is_finished(study, unit):
+            finished.setdefault(unit.seed, set()).add(unit.arm)
+    return [unit for unit in wanted if finished.get(unit.seed) == arms]
 
 
 def _count_fewest_groups(setting, labels, groups):
