@@ -178,7 +178,7 @@ class FidelityCurve(keras.callbacks.Callback):
         super().__init__()
         self.judge, self.noise, self.every = judge, noise, every
         self.table_file, self.best_file = table_file, best_file
-        self.rows = utils.read_table(table_file).to_dict("records") if table_file.exists() else []
+        self.rows = pd.read_csv(table_file).to_dict("records") if table_file.exists() else []
 
     def on_epoch_end(self, epoch, logs=None):
         if not _is_sampled(epoch, self.every, self.params["epochs"]):
