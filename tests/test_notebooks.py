@@ -29,7 +29,7 @@ classifier_epochs: 3
 classifier_updates: 0
 classifier_patience: 3
 gan_updates: 12
-gan_sample_every: 2
+gan_sample_every: 4
 num_fakes: 20
 arms: [nothing, oversampling, gan]
 num_seeds: 2
@@ -82,7 +82,7 @@ def test_every_promised_file_is_there(finished):
     assert all(cost["seconds"] > 0 and cost["peak_memory_gb"] > 0.1 for cost in record["costs"].values())
 
     split = pd.read_csv(results / "split.csv")
-    assert split.columns.tolist() == ["file", "class", "part", "group"]
+    assert split.columns.tolist() == ["file", "class", "part", "group", "folder"]
     assert (split.loc[split["file"].str.startswith("test/"), "part"] == "test").all()
     test_files = split.loc[split["part"] == "test", "file"].tolist()
 
@@ -137,10 +137,14 @@ def test_every_file_of_the_comparison_is_there(finished):
     }
     verdict = json.loads((results / "verdict.json").read_text())
     primary = [row for row in verdict["contrasts"] if row["primary"]]
-    assert [(row["first"], row["second"], row["setting"]) for row in primary] == [("oversampling", "gan", "3-classes")]
-    assert abs(primary[0]["difference"]) <= 1 and primary[0]["seeds"] == 2
+    assert [(row["metric"], row["first"], row["second"], row["setting"]) for row in primary] == [
+        (metric, first, "gan", "3-classes")
+        for metric in ("auroc", "balanced_accuracy")
+        for first in ("oversampling", "nothing")
+    ]
+    assert abs(primary[0]["difference"]) <= 1 and primary[0]["replicates"] == 2
     assert primary[0]["low"] is None and primary[0]["outcome"] == "inconclusive", "two seeds make no claim"
-    assert [row["images"] for row in verdict["without_twins"] if row["primary"]] == [primary[0]["images"]], "it has no twins"
+    assert {row["images"] for row in verdict["without_twins"] if row["primary"]} == {primary[0]["images"]}, "it has no twins"
     assert "drawings" in verdict["warnings"][0]
     share_found = pd.read_csv(results / "share_found.csv", index_col="model")
     assert share_found.index.tolist() == ["before", "after"] and share_found.shape == (2, 3)
@@ -217,13 +221,14 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
 def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profile, finished):
     """It needs notebook 1 alone, which is run where it wasn't, and its own GANs."""
     few = tmp_path / "few.yaml"
-    few.write_text(TINY_PROFILE.replace("num_seeds: 2", "num_seeds: 1").replace("gan_updates: 3", "gan_updates: 1"))
-    done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--also", "PNEUMONIA", "--sweep", "real")
+    sizes = "scarce_counts: [8]\nscarce_seeds: [1]\ncurve_counts: [8, 12]\ncurve_seeds: 1\n"
+    few.write_text(TINY_PROFILE.replace("gan_updates: 12", "gan_updates: 1") + sizes)
+    done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--sweep", "real")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Notebook 1 of 1" in done.stdout and "Notebook 2" not in done.stdout
-    table = pd.read_csv(tmp_path / "results" / "phantom-few" / "sweep_number_of_real_images.csv")
-    assert set(table["arm"]) == {"nothing", "oversampling", "classical", "gan"}
-    assert (tmp_path / "images" / "phantom-few" / "sweep_number_of_real_images.png").exists()
+    table = pd.read_csv(tmp_path / "results" / "phantom-few" / "few_patients" / "worth.csv")
+    assert set(table["arm"]) == {"nothing", "oversampling", "gan"} and set(table["num_real"]) == {8}
+    assert (tmp_path / "images" / "phantom-few" / "few_patients.png").exists()
 
 
 @pytest.mark.slow
@@ -314,7 +319,7 @@ def notebook_process(pid):
 @pytest.mark.parametrize("line", ["gan_updates: 1.5", "gan_epocs: 5"])
 def test_wrong_profiles_are_one_sentence(line, tmp_path, phantom_folder):
     path = tmp_path / "mine.yaml"
-    path.write_text(TINY_PROFILE.replace("gan_updates: 3", line))
+    path.write_text(TINY_PROFILE.replace("gan_updates: 12", line))
     done = study(tmp_path, "--data", phantom_folder, "--profile", path)
     assert done.returncode == 1
     assert re.search(r"gan_updates in profile mine.yaml is|must have exactly the keys", done.stderr)
