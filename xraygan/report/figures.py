@@ -20,8 +20,6 @@ from xraygan.gan import fidelity
 from xraygan.gan.losses import LOSSES
 from xraygan.report.findings import write_setting
 
-plt.rcParams["text.parse_math"] = False  # a class may be called A$_$
-
 WIDE, NARROW = 10.0, 5.0  # inches
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
 ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apart
@@ -39,6 +37,7 @@ OTHER_LOOK = ("#4d4d4d", "*")  # of an arm that isn't among them
 STYLES = {"before": "-", "after": "--"}  # tells the arms apart in grey
 
 plt.rcdefaults()  # a matplotlibrc of one's own may ask for LaTeX
+plt.rcParams["text.parse_math"] = False  # a class may be called A$_$
 plt.rcParams.update(
     {"figure.dpi": 80, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
 )
