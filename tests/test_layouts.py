@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -410,19 +411,21 @@ def test_words_for_parts():
     assert {word: layouts.name_part(word) for word in meant} == meant
 
 
+def time_listing(folder):
+    start = time.process_time()
+    listed = tree.read_tree(folder)
+    layouts.list_folders(listed, {("", "A"): [listed.folders["A"]]}, "")
+    return time.process_time() - start
+
+
 def test_a_folder_of_many_files_is_listed_in_linear_time(tmp_path):
     """A second tree of ten times the files takes about ten times as long."""
-    import time
-
     seconds = []
     for number in (1000, 10_000):
         folder = tmp_path / str(number) / "A"
         folder.mkdir(parents=True)
         for index in range(number):
             (folder / f"{index}_mask.png").touch()
-        start = time.perf_counter()
-        listed = tree.read_tree(folder.parent)
-        layouts.list_folders(listed, {("", "A"): [listed.folders["A"]]}, "")
-        seconds.append(time.perf_counter() - start)
-    print(f"1,000 and 10,000 files: {seconds[0]:.3f} and {seconds[1]:.3f} s")
+        seconds.append(min(time_listing(folder.parent) for _ in range(3)))
+    print(f"1,000 and 10,000 files: {seconds[0]:.3f} and {seconds[1]:.3f} s of processor time")
     assert seconds[1] < 40 * seconds[0]

@@ -129,8 +129,8 @@ max_train_images: 60
 classifier_epochs: 2
 classifier_updates: 0
 classifier_patience: 2
-gan_epochs: 1
-gan_sample_every: 1
+gan_updates: 4
+gan_sample_every: 4
 num_fakes: 12
 arms: [nothing, oversampling, gan]
 num_seeds: 3
