@@ -6,6 +6,10 @@ The truth is a CSV with the columns file and patient. A pair of images is found 
 where both are of one patient. Most images of one patient are different radiographs, which no comparison of pictures can find, so
 recall is low by nature: it says how much a `GROUPS` file is worth. The verdict is also taken with the true patients, on all test images
 and on those whose patient stands in no training folder: of RUN, whose notebook 3 is done, or of the published study, if DATA is its data.
+
+The search for near-copies is measured, too (benchmarks/near_copies.py): near_copies.csv is the share of changed files that it finds, by
+change and amount, and near_copies_of_patients.csv lists what it calls one picture though the truth says two patients, with the numbers
+that show whether it is.
 """
 
 import argparse
@@ -14,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from benchmarks import published_study
+from benchmarks import near_copies, published_study
 from benchmarks.machine import PUBLISHED
 from xraygan.comparison import plan, tables, verdict
 from xraygan.comparison.study import recall_study
@@ -45,7 +49,7 @@ def score_pairs(proposed, true):
 
 
 def lowest_correlation(pairs, image_set):
-    """The correlation of the two pictures of each pair, the lowest: whether they're one picture, whatever the lists say."""
+    """The correlation of the two images of each pair as they are, the lowest; a cut lowers it, and it doesn't mean another picture."""
     images = [image_set.images[image_set.find_rows(pair)].reshape(2, -1).astype(np.float32) for pair in sorted(pairs)]
     return round(float(min(np.corrcoef(*both)[0, 1] for both in images)), 3) if images else None
 
@@ -128,14 +132,15 @@ def main():
     options = parser.parse_args()
     truth = pd.read_csv(options.truth, dtype=str).set_index("file")["patient"]
     images = sources.read_images(sources.find_source(options.data, options.classes))
+    classes = np.array(images.source.classes)[images.labels]
+    patients = name_patients(pd.DataFrame({"file": images.files, "class": classes}), truth).to_numpy()
     rows = []
     for name in images.source.classes:
-        chosen = images.choose((name,), name)
-        patients = name_patients(pd.DataFrame({"file": chosen.files, "class": name}), truth)
-        rows += [{"class": name} | row for row in score_class(chosen, patients.to_numpy())]
-    table = pd.DataFrame(rows)
-    print(table.to_string(index=False))
-    utils.write_table(table, PUBLISHED / "audit.csv")
+        rows += [{"class": name} | row for row in score_class(images.choose((name,), name), patients[classes == name])]
+    reach, pairs = near_copies.measure(images, patients)
+    for name, table in {"audit": pd.DataFrame(rows), "near_copies": reach, "near_copies_of_patients": pairs}.items():
+        print(table.to_string(index=False))
+        utils.write_table(table, PUBLISHED / f"{name}.csv")
     if options.published:
         outcomes = judge_with_patients(judge_published, published_study.read_published_split(), truth)
     elif options.run:
