@@ -8,8 +8,8 @@ recall is low by nature: it says how much a `GROUPS` file is worth. The verdict 
 and on those whose patient stands in no training folder: of RUN, whose notebook 3 is done, or of the published study, if DATA is its data.
 
 The search for near-copies is measured, too (benchmarks/near_copies.py): near_copies.csv is the share of changed files that it finds, by
-change and amount, and near_copies_of_patients.csv lists what it calls one picture though the truth says two patients, with the numbers
-that show whether it is.
+change and amount, and near_copies_of_patients.csv lists every pair that it calls one picture though the truth says two patients, with the
+numbers that show whether it is.
 """
 
 import argparse

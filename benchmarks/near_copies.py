@@ -82,25 +82,19 @@ def choose_different(image_set, patients, seed=0):
     return rows, near_copies.find_pairs(image_set.images[rows])
 
 
-def describe_pairs(image_set, rows, pairs):
+def describe_pairs(image_set, pairs):
     """What a person needs to judge such pairs: the correlation of the two images as they are, and of their aligned detail.
 
     Args:
-        rows: the images among which the pairs were found.
-        pairs: `int (P, 2)`, places in `rows`.
+        pairs: of rows.
     """
     table = []
-    for first, second in rows[pairs]:
+    for first, second in pairs:
         both = near_copies._shrink(image_set.images[[first, second]])
-        candidates = near_copies.propose(near_copies.find_points(both))
-        table.append(
-            {
-                "first": image_set.files[first],
-                "second": image_set.files[second],
-                "correlation_as_they_are": np.corrcoef(both.reshape(2, -1))[0, 1],
-                "correlation_of_aligned_detail": near_copies.correlate(both, candidates).max(initial=-1),
-            }
-        )
+        detail = near_copies.correlate(both, near_copies.propose(near_copies.find_points(both))).max(initial=-1)
+        row = {"first": image_set.files[first], "second": image_set.files[second]}
+        as_they_are = np.corrcoef(both.reshape(2, -1))[0, 1]
+        table.append(row | {"correlation_as_they_are": as_they_are, "correlation_of_aligned_detail": detail})
     return pd.DataFrame(table).round(4)
 
 
@@ -108,28 +102,32 @@ def measure_reach(image_set, rows, seed=0):
     """The share of changed pictures that are found, a row for each change and amount.
 
     Args:
-        rows: images of different patients, none of them near-copies of each other; the first `NUM_COPIES` are changed.
+        rows: images of different patients; the first `NUM_COPIES` are changed.
 
     Returns:
-        DataFrame: change, amount, recall, images, false_pairs (pairs other than of a picture and its own copy), among (images in all).
+        DataFrame: change, amount, recall, images, pairs_of_patients (pairs that aren't a picture and its own copy), among (images in all);
+        and those pairs, a set of (row, row).
     """
-    kept, table = image_set.images[rows[: NUM_COPIES + NUM_OTHERS]], []
+    rows, table, others = rows[: NUM_COPIES + NUM_OTHERS], [], set()
     pictures = [open_picture(image_set.source.root / image_set.files[row]) for row in rows[:NUM_COPIES]]
     for name, (change, amounts) in CHANGES.items():
         for amount in amounts:
             rng = np.random.default_rng(seed)
             files = [encode(change(picture, amount, rng), QUALITY) for picture in pictures]
-            copies = np.stack([utils.decode_image(file, kept.shape[1]) for file in files])
-            first, second = near_copies.find_pairs(np.concatenate([kept, copies])).T
-            own = (second - first == len(kept)).sum()
-            row = {"change": name, "amount": amount, "recall": own / len(copies), "images": len(copies)}
-            table.append(row | {"false_pairs": len(first) - own, "among": len(kept) + len(copies)})
-    return pd.DataFrame(table)
+            copies = np.stack([utils.decode_image(file, image_set.images.shape[1]) for file in files])
+            pairs = near_copies.find_pairs(np.concatenate([image_set.images[rows], copies])) % len(rows)
+            is_own = pairs[:, 0] == pairs[:, 1]
+            strangers = {tuple(sorted(pair)) for pair in rows[pairs[~is_own]].tolist()}
+            others |= strangers
+            row = {"change": name, "amount": amount, "recall": is_own.sum() / len(copies), "images": len(copies)}
+            table.append(row | {"pairs_of_patients": len(strangers), "among": len(rows) + len(copies)})
+    return pd.DataFrame(table), others
 
 
 def measure(image_set, patients):
-    """The reach with a row for unchanged images of different patients, and the pairs that were found among these."""
+    """The reach, with a row for unchanged images of different patients; and what was called one picture of two patients, anywhere."""
     rows, pairs = choose_different(image_set, patients)
-    reach = measure_reach(image_set, np.delete(rows, pairs.ravel()))
-    none = {"change": "none: one image of each patient", "amount": 0, "images": len(rows), "false_pairs": len(pairs)}
-    return pd.concat([pd.DataFrame([none]), reach], ignore_index=True), describe_pairs(image_set, rows, pairs)
+    reach, others = measure_reach(image_set, np.delete(rows, pairs.ravel()))
+    none = {"change": "none: one image of each patient", "amount": 0, "images": len(rows), "pairs_of_patients": len(pairs)}
+    found = sorted({tuple(sorted(pair)) for pair in rows[pairs].tolist()} | others)
+    return pd.concat([pd.DataFrame([none | {"among": len(rows)}]), reach], ignore_index=True), describe_pairs(image_set, found)

@@ -216,9 +216,15 @@ def test_the_reach_of_the_search_for_copies_is_counted(phantom_images, monkeypat
     few = {"mirrored": near_copies.CHANGES["mirrored"], "cut": (near_copies.CHANGES["cut on every side, %"][0], (3, 40))}
     monkeypatch.setattr(near_copies, "CHANGES", few)
     rows = np.arange(len(phantom_images.files))
-    table = near_copies.measure_reach(phantom_images, rows).set_index(["change", "amount"])
+    table, others = near_copies.measure_reach(phantom_images, rows)
+    table = table.set_index(["change", "amount"])
     assert table["recall"].to_dict() == {("mirrored", 1): 1, ("cut", 3): 1, ("cut", 40): 0}
-    assert (table["false_pairs"] == 0).all() and (table["images"] == 10).all() and (table["among"] == 40).all()
+    assert (
+        (table["pairs_of_patients"] == 0).all()
+        and not others
+        and (table["images"] == 10).all()
+        and (table["among"] == 40).all()
+    )
 
 
 @pytest.mark.parametrize("name", near_copies.CHANGES)
@@ -241,13 +247,24 @@ def test_a_shifted_file_has_a_black_border(phantom_images):
         assert black[:12].all() != black[-12:].all() and black[:, :12].all() != black[:, -12:].all()
 
 
+def test_a_picture_that_equals_anothers_copy_is_no_recall(phantom_images, monkeypatch):
+    """Two patients, one picture: neither counts as the other's own copy, and the pair is named."""
+    images = phantom_images.images.copy()
+    images[15] = images[2]
+    monkeypatch.setattr(near_copies, "NUM_COPIES", 10)
+    monkeypatch.setattr(near_copies, "NUM_OTHERS", 20)
+    monkeypatch.setattr(near_copies, "CHANGES", {"mirrored": near_copies.CHANGES["mirrored"]})
+    table, others = near_copies.measure_reach(dataclasses.replace(phantom_images, images=images), np.arange(30))
+    assert others == {(2, 15)} and table.loc[0, "pairs_of_patients"] == 1 and table.loc[0, "recall"] == 1
+
+
 def test_pairs_of_two_patients_are_listed_with_their_numbers(phantom_images):
     images = phantom_images.images.copy()
     images[7] = images[3, :, ::-1]
     data = dataclasses.replace(phantom_images, images=images)
     rows, pairs = near_copies.choose_different(data, np.arange(len(images)))
     assert sorted(rows[pairs].ravel()) == [3, 7]
-    (row,) = near_copies.describe_pairs(data, rows, pairs).to_dict("records")
+    (row,) = near_copies.describe_pairs(data, rows[pairs]).to_dict("records")
     assert {row["first"], row["second"]} == set(data.files[[3, 7]])
     assert row["correlation_of_aligned_detail"] > 0.99 > row["correlation_as_they_are"]
 

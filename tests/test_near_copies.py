@@ -109,7 +109,7 @@ def test_a_mirrored_picture_is_described_by_its_mirrored_points():
 
 def test_alignment_finds_the_movement(rng):
     """A drawing moved by a known map: 4 % larger, turned by 2 degrees, 3 pixels down and 2 to the left, darker."""
-    image = near_copies._shrink(phantom.draw("NORMAL", 0)[None])
+    image = near_copies._shrink(phantom.draw("NORMAL", 0)[None]).astype(np.float32)
     angle = np.radians(2)
     map_ = np.float32([[[1.04 * np.cos(angle), -np.sin(angle), -0.06], [np.sin(angle), 1.04 * np.cos(angle), 0.09]]])
     inverse = np.linalg.inv(near_copies._square(map_))[:, :2]
@@ -134,6 +134,15 @@ def test_many_copies_of_one_picture_stay_together():
         reached |= {end for pair in pairs.tolist() if set(pair) & reached for end in pair}
     assert reached == set(range(20, 60))
     assert set(pairs[pairs[:, 0] < 20].ravel()) == set(range(20))
+
+
+def test_a_picture_that_is_there_many_times_is_compared_once():
+    """Three hundred equal pictures, and a darker one with noise: it belongs to the first of them."""
+    picture = phantom.draw("NORMAL", 1)
+    noise = np.random.default_rng(0).normal(0, 4, picture.shape)
+    others = [phantom.draw("NORMAL", seed) for seed in range(2, 6)]
+    pairs = near_copies.find_pairs(np.stack([picture] * 300 + [(0.9 * picture + noise).clip(0, 255).astype(np.uint8), *others]))
+    assert sorted(pairs.tolist()) == [[0, row] for row in range(1, 301)]
 
 
 @pytest.mark.parametrize("size", [32, 64, 256])

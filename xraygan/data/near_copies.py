@@ -62,8 +62,9 @@ def find_pairs(images, seed=0):
     distinct = np.delete(np.arange(len(small)), equal[:, 1])  # a thousand equal pictures would hide each other
     if len(distinct) < 2:
         return equal
-    candidates = propose(find_points(small[distinct]), seed)
-    near = candidates.loc[correlate(small[distinct], candidates) >= SAME, ["first", "second"]].drop_duplicates()
+    small = small[distinct]
+    candidates = propose(find_points(small), seed)
+    near = candidates.loc[correlate(small, candidates) >= SAME, ["first", "second"]].drop_duplicates()
     return np.concatenate([distinct[near.to_numpy()], equal])
 
 
@@ -75,8 +76,8 @@ def link_equal(keys):
 
 
 def _shrink(images):
-    """`float32 (N, 64, 64)`."""
-    small = np.empty((len(images), SIDE, SIDE), np.float32)
+    """`uint8 (N, 64, 64)`."""
+    small = np.empty((len(images), SIDE, SIDE), np.uint8)
     for row, image in enumerate(images):
         small[row] = Image.fromarray(image[..., 0]).resize((SIDE, SIDE), Image.Resampling.BOX)
     return small
@@ -86,8 +87,8 @@ def _shrink(images):
 
 
 def find_points(small):
-    """The `Points` of images `float32 (N, 64, 64)`: the strongest blobs, bright and dark, with a description of what is around each."""
-    blocks = [_find_points(small[start : start + BLOCK], start) for start in range(0, len(small), BLOCK)]
+    """The `Points` of images `uint8 (N, 64, 64)`: the strongest blobs, bright and dark, with a description of what is around each."""
+    blocks = [_find_points(small[start : start + BLOCK].astype(np.float32), start) for start in range(0, len(small), BLOCK)]
     return Points(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
@@ -121,44 +122,37 @@ def _list_waves():
 def mirror(points):
     """The points of the mirrored images: waves that are odd from left to right change their sign."""
     signs = np.where(_list_waves() % PATCH % 2 == 1, np.float32(-1), np.float32(1))
-    return points._replace(place=points.place * [1, -1] + np.float32([0, SIDE - 1]), patch=points.patch * signs)
+    place = np.abs(points.place - np.float32([0, SIDE - 1]))
+    return points._replace(place=place, patch=points.patch * signs)
 
 
 # 2. Candidates
 
 
 def propose(points, seed=0):
-    """Candidates: pairs of images with `VOTES` patches alike, about where they'd be in a copy.
+    """Candidates: pairs of images with `VOTES` pairs of patches alike, about where they'd be in a copy.
 
     Returns:
-        DataFrame: first < second (images), mirrored (whether the first must be mirrored), down, right (pixels that what is in the first,
-        mirrored or not, has moved in the second).
+        DataFrame: first < second (images), mirrored (whether the first must be mirrored).
     """
     votes = _collect_votes(points, np.random.default_rng(seed))
-    groups = votes.groupby(["first", "second", "mirrored"], sort=True)[["down", "right"]]
-    moved = groups.median()
-    return moved[groups.size() >= VOTES].reset_index()
+    counts = votes.groupby(["first", "second", "mirrored"], sort=True).size()
+    return counts[counts >= VOTES].index.to_frame(index=False)
 
 
 def _collect_votes(points, rng):
     """Patches alike in two images, each pair of patches once: DataFrame as `propose` gives it."""
-    count, mirrored = len(points.image), mirror(points)
-    if count < 2:
-        return pd.DataFrame({"first": [], "second": [], "mirrored": [], "down": [], "right": []})
-    image, place, patch = (np.concatenate(both) for both in zip(points, mirrored, strict=True))
-    place = place.astype(np.float32)
-    found = []
-    for _ in range(NUM_TREES):
+    count, found = len(points.image), [np.zeros(0, int)]
+    image, place, patch = (np.concatenate(both) for both in zip(points, mirror(points), strict=True))
+    for _ in range(NUM_TREES if count else 0):
         one, other = _find_mates(patch, image, place, _grow_tree(patch, rng))
         one, other = np.where(one < count, one, other), np.where(one < count, other, one)  # at most the other is mirrored
-        is_mirrored, other = other >= count, other % count
+        mirrored, other = np.divmod(other, count)
         low, high = np.minimum(one, other), np.maximum(one, other)  # points are in the order of their images
-        found.append(np.unique((low * count + high) * 2 + is_mirrored))
-    edges, is_mirrored = np.divmod(np.unique(np.concatenate(found)), 2)
-    low, high = np.divmod(edges, count)
-    moved = place[high] - place[low + is_mirrored * count]
-    columns = {"first": image[low], "second": image[high], "mirrored": is_mirrored.astype(bool)}
-    return pd.DataFrame(columns | {"down": moved[:, 0], "right": moved[:, 1]})
+        found.append(np.unique((low * count + high) * 2 + mirrored))
+    pairs, mirrored = np.divmod(np.unique(np.concatenate(found)), 2)
+    low, high = np.divmod(pairs, max(count, 1))
+    return pd.DataFrame({"first": points.image[low], "second": points.image[high], "mirrored": mirrored == 1})
 
 
 def _grow_tree(patch, rng):
@@ -211,11 +205,10 @@ def correlate(small, candidates):
 
 
 def _correlate(small, candidates):
-    first, second = small[candidates["first"]], small[candidates["second"]]
+    first, second = (small[candidates[side]].astype(np.float32) for side in ("first", "second"))
     mirrored = candidates["mirrored"].to_numpy(bool)
     first[mirrored] = first[mirrored, :, ::-1]
     place = np.tile(np.eye(2, 3, dtype=np.float32), (len(candidates), 1, 1))
-    place[:, :, 2] = candidates[["right", "down"]].to_numpy() * 2 / SIDE
     rows, result = np.arange(len(candidates)), np.full(len(candidates), -1, np.float32)
     for side, steps, enough in LEVELS:
         one, other = (gaussian_filter(_halve(images[rows], side), (0, 0.7, 0.7)) for images in (first, second))
