@@ -135,13 +135,16 @@ def propose(points, seed=0):
     Returns:
         DataFrame: first < second (images), mirrored (whether the first must be mirrored).
     """
-    votes = _collect_votes(points, np.random.default_rng(seed))
-    counts = votes.groupby(["first", "second", "mirrored"], sort=True).size()
-    return counts[counts >= VOTES].index.to_frame(index=False)
+    low, high, mirrored = _find_patches_alike(points, np.random.default_rng(seed))
+    size = len(points.image) and points.image[-1] + 1
+    found, votes = np.unique((points.image[low] * size + points.image[high]) * 2 + mirrored, return_counts=True)
+    pairs, mirrored = np.divmod(found[votes >= VOTES], 2)
+    first, second = np.divmod(pairs, max(size, 1))
+    return pd.DataFrame({"first": first, "second": second, "mirrored": mirrored == 1})
 
 
-def _collect_votes(points, rng):
-    """Patches alike in two images, each pair of patches once: DataFrame as `propose` gives it."""
+def _find_patches_alike(points, rng):
+    """Pairs of patches of two images, each once: the lower, the higher, and whether one of them is mirrored (1) or none (0)."""
     count, found = len(points.image), [np.zeros(0, int)]
     image, place, patch = (np.concatenate(both) for both in zip(points, mirror(points), strict=True))
     for _ in range(NUM_TREES if count else 0):
@@ -151,8 +154,7 @@ def _collect_votes(points, rng):
         low, high = np.minimum(one, other), np.maximum(one, other)  # points are in the order of their images
         found.append(np.unique((low * count + high) * 2 + mirrored))
     pairs, mirrored = np.divmod(np.unique(np.concatenate(found)), 2)
-    low, high = np.divmod(pairs, max(count, 1))
-    return pd.DataFrame({"first": points.image[low], "second": points.image[high], "mirrored": mirrored == 1})
+    return *np.divmod(pairs, max(count, 1)), mirrored
 
 
 def _grow_tree(patch, rng):
