@@ -200,7 +200,7 @@ def main():
     for count in utils.progress(options.counts, desc="sizes"):
         tables.append(measure_size(count))
     stages = pd.concat(tables, ignore_index=True)
-    table = add_growth(pd.concat([stages, sum_up(stages)], ignore_index=True))
+    table = add_growth(pd.concat([stages, sum_up(stages)], ignore_index=True).astype({"images": int, "worked_on": int}))
     machine.publish(
         table, "scale", backend.configure() | {"note": "a busy machine: CPU seconds count, the others hold waiting"}
     )
