@@ -128,7 +128,7 @@ def measure(image_set, patients):
     """The reach, with a row for unchanged images of different patients; and what was called one picture of two patients, anywhere."""
     rows, pairs = choose_different(image_set, patients)
     reach, others = measure_reach(image_set, np.delete(rows, pairs.ravel()))
-    none = {"change": "none: one image of each patient", "amount": 0, "recall": None, "images": len(rows)}
+    none = {"change": "unchanged", "amount": 0, "recall": None, "images": len(rows)}
     none |= {"pairs_of_patients": len(pairs), "among": len(rows)}
     found = sorted({tuple(sorted(pair)) for pair in rows[pairs].tolist()} | others)
     return pd.concat([pd.DataFrame([none]), reach], ignore_index=True), describe_pairs(image_set, found)
