@@ -11,6 +11,7 @@ Linux alone says how much memory each stage takes; elsewhere a row holds the mos
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -178,9 +179,11 @@ def sum_up(table):
 
 
 def measure_size(count):
-    """All stages in a process of its own: DataFrame."""
+    """All stages in a process of its own, with a store of its own, in which nothing is cached yet: DataFrame."""
     command = [sys.executable, "-m", "benchmarks.scale", "--stages", str(count)]
-    done = subprocess.run(command, cwd=disk.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    with tempfile.TemporaryDirectory() as store:
+        environment = os.environ | {"XRAYGAN_STORE": store}
+        done = subprocess.run(command, cwd=disk.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -191,8 +194,7 @@ def main():
     options = parser.parse_args()
     if options.stages:
         backend.configure()
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(run_stages(options.counts[0], Path(folder))))
+        print(json.dumps(run_stages(options.counts[0], disk.STORE)))
         return
     path = machine.PUBLISHED / "scale.csv"
     old = pd.read_csv(path) if path.exists() else pd.DataFrame({"stage": [], "images": []})
