@@ -175,7 +175,7 @@ def add_growth(table):
 def sum_up(table):
     """A row a size: the sum of seconds and the highest peak of all stages."""
     sums = table.groupby("images", as_index=False).agg({"seconds": "sum", "cpu_seconds": "sum", "peak_memory_gb": "max"})
-    return sums.assign(stage="all stages", worked_on=sums["images"])
+    return sums.round(2).assign(stage="all stages", worked_on=sums["images"])
 
 
 def measure_size(count):
