@@ -1,5 +1,6 @@
 """The benchmarks count and compare rightly; what they measure is the machine's business."""
 
+import dataclasses
 import sys
 
 import keras
@@ -14,12 +15,14 @@ from benchmarks import (
     determinism,
     error_rates,
     machine,
+    near_copies,
     pipeline,
     precision,
     published_study,
     recipes,
     rescore,
     same_arm,
+    scale,
     scarcity,
     steps,
 )
@@ -199,6 +202,95 @@ def test_the_audits_pairs_are_counted_as_by_hand(phantom_images):
     assert audit.lowest_correlation({(first, second)}, images) == pytest.approx(by_hand, abs=6e-4)
 
 
+def test_the_reach_of_the_search_for_copies_is_counted(phantom_images, monkeypatch):
+    """Each picture has one changed copy: a mirrored one is found, one cut to a fifth isn't, and no other pair counts as recall."""
+    monkeypatch.setattr(near_copies, "NUM_COPIES", 10)
+    monkeypatch.setattr(near_copies, "NUM_OTHERS", 20)
+    few = {"mirrored": near_copies.CHANGES["mirrored"], "cut": (near_copies.CHANGES["cut on every side, %"][0], (3, 40))}
+    monkeypatch.setattr(near_copies, "CHANGES", few)
+    rows = np.arange(len(phantom_images.files))
+    table, others = near_copies.measure_reach(phantom_images, rows)
+    table = table.set_index(["change", "amount"])
+    assert table["recall"].to_dict() == {("mirrored", 1): 1, ("cut", 3): 1, ("cut", 40): 0}
+    assert (
+        (table["pairs_of_patients"] == 0).all()
+        and not others
+        and (table["images"] == 10).all()
+        and (table["among"] == 40).all()
+    )
+
+
+@pytest.mark.parametrize("name", near_copies.CHANGES)
+def test_a_change_of_a_file_does_what_it_says(phantom_images, name):
+    """The more of it, the further from the picture as it was, and the size of the picture may change but not become nothing."""
+    path = phantom_images.source.root / phantom_images.files[0]
+    change, amounts = near_copies.CHANGES[name]
+    picture = near_copies.open_picture(path)
+    changed = [change(picture, amount, np.random.default_rng(0)) for amount in amounts]
+    assert all(min(each.size) > 0.7 * min(picture.size) for each in changed)
+    apart = [np.abs(np.asarray(each.resize(picture.size), float) - np.asarray(picture, float)).mean() for each in changed]
+    assert min(apart) > 0 and (name.startswith(("contrast", "brighter", "cut on")) or apart == sorted(apart))
+
+
+def test_a_shifted_file_has_a_black_border(phantom_images):
+    picture = near_copies.open_picture(phantom_images.source.root / phantom_images.files[0])
+    for seed in range(8):
+        moved = np.asarray(near_copies.shift(picture, 10, np.random.default_rng(seed)))
+        black = moved == 0
+        assert black[:12].all() != black[-12:].all() and black[:, :12].all() != black[:, -12:].all()
+
+
+def test_a_picture_that_equals_anothers_copy_is_no_recall(phantom_images, monkeypatch):
+    """Two patients, one picture: neither counts as the other's own copy, and the pair is named."""
+    images = phantom_images.images.copy()
+    images[15] = images[2]
+    monkeypatch.setattr(near_copies, "NUM_COPIES", 10)
+    monkeypatch.setattr(near_copies, "NUM_OTHERS", 20)
+    monkeypatch.setattr(near_copies, "CHANGES", {"mirrored": near_copies.CHANGES["mirrored"]})
+    table, others = near_copies.measure_reach(dataclasses.replace(phantom_images, images=images), np.arange(30))
+    assert others == {(2, 15)} and table.loc[0, "pairs_of_patients"] == 1 and table.loc[0, "recall"] == 1
+
+
+def test_pairs_of_two_patients_are_listed_with_their_numbers(phantom_images):
+    images = phantom_images.images.copy()
+    images[7] = images[3, :, ::-1]
+    data = dataclasses.replace(phantom_images, images=images)
+    rows, pairs = near_copies.choose_different(data, np.arange(len(images)))
+    assert sorted(rows[pairs].ravel()) == [3, 7]
+    (row,) = near_copies.describe_pairs(data, rows[pairs]).to_dict("records")
+    assert {row["first"], row["second"]} == set(data.files[[3, 7]])
+    assert row["correlation_of_aligned_detail"] > 0.99 > row["correlation_as_they_are"]
+
+
+# Growth
+
+
+def test_drawn_images_are_different_pictures():
+    """Also where there are more than drawings: each pair of drawings meets once."""
+    images = scale.draw_images(90, num_drawn=30)
+    assert images.shape == (90, 128, 128, 1) and images.std() > 20
+    assert len(near_copies.near_copies.find_pairs(images)) == 0
+
+
+def test_growth_is_the_exponent_between_two_sizes():
+    sizes = [{"stage": stage, "images": n, "cpu_seconds": s} for stage, n, s in [("a", 10, 1), ("b", 10, 0.1), ("a", 100, 100)]]
+    table = scale.add_growth(pd.DataFrame([*sizes, {"stage": "b", "images": 100, "cpu_seconds": 0.2}]))
+    assert table["stage"].tolist() == ["a", "a", "b", "b"] and table["images"].tolist() == [10, 100, 10, 100]
+    assert table["exponent"].dropna().tolist() == [2]
+
+
+def test_every_stage_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "NUM_FAKES", 40)
+    monkeypatch.setattr(scale, "NUM_FILES", 20)
+    rows = pd.DataFrame(scale.run_stages(150, tmp_path))
+    assert rows["stage"].is_unique and rows["stage"].str[:3].isin(["1: ", "2: "]).all()
+    assert (rows["images"] == 150).all() and (rows["peak_memory_gb"] > 0.1).all() and (rows["cpu_seconds"] >= 0).all()
+    assert rows.set_index("stage")["worked_on"][["1: read files", "1: split", "2: write fakes"]].tolist() == [20, 150, 40]
+    total = scale.sum_up(rows)
+    assert total["cpu_seconds"].tolist() == [pytest.approx(rows["cpu_seconds"].sum())]
+    assert total["peak_memory_gb"].tolist() == [rows["peak_memory_gb"].max()]
+
+
 def test_a_patients_name_counts_within_a_class_and_an_unknown_patient_alone():
     table = pd.DataFrame({"file": ["a", "b", "c", "d"], "class": ["X", "X", "Y", "Y"]})
     patients = audit.name_patients(table, pd.Series({"a": "1", "b": "1", "c": "1"}))
@@ -232,7 +324,7 @@ def test_the_same_arm_on_published_files_gives_what_is_published():
 
 
 @pytest.mark.parametrize(
-    "benchmark", [steps, pipeline, determinism, precision, audit, same_arm, recipes, error_rates, rescore, scarcity]
+    "benchmark", [steps, pipeline, determinism, precision, audit, same_arm, recipes, error_rates, rescore, scale, scarcity]
 )
 def test_a_benchmark_says_how_it_is_started(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [benchmark.__file__, "--help"])

@@ -88,9 +88,9 @@ def test_without_an_address_one_sentence(machine):
 def test_only_what_does_not_import_is_installed(machine, monkeypatch):
     assert colab.missing_requirements() == []
     present = colab.importlib.util.find_spec
-    monkeypatch.setattr(colab.importlib.util, "find_spec", lambda name: None if name == "imagehash" else present(name))
+    monkeypatch.setattr(colab.importlib.util, "find_spec", lambda name: None if name == "filelock" else present(name))
     (missing,) = colab.missing_requirements()
-    assert missing.startswith("imagehash==")
+    assert missing.startswith("filelock==")
     assert missing in (disk.ROOT / "requirements.txt").read_text()
 
 
@@ -103,11 +103,11 @@ def test_missing_packages_are_asked_of_pip(machine):
         """)
     )
     (machine / "stand_in" / "sitecustomize.py").write_text(
-        "import importlib.util as u\nreal = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'imagehash' else real(name, *a)\n"
+        "import importlib.util as u\nreal = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'filelock' else real(name, *a)\n"
     )
     done = run_setup(machine, repository=(machine / "repository").as_uri())
     assert done.returncode == 0, done.stderr
-    assert (machine / "content" / "asked.txt").read_text().startswith("install --quiet imagehash==")
+    assert (machine / "content" / "asked.txt").read_text().startswith("install --quiet filelock==")
 
 
 def test_elsewhere_nothing_happens(monkeypatch):

@@ -143,6 +143,34 @@ def test_the_judge_ranks_as_an_eye_does(judge, drawings):
     assert judge.table(image_sets).equals(table), "the same sets gave another table"
 
 
+def test_neighbours_are_counted_as_of_each_draw_alone(judge, drawings):
+    """Distances are taken once for all draws; the means are those of the features drawn and scored one after the other."""
+    sets = {"fresh": drawings["fresh"][:25], "training": drawings["training"]}
+    table = judge.table(sets, seed=3).set_index(["space", "images"])
+    rng = np.random.default_rng(3)
+    for space in judge.spaces:
+        for name, images in sets.items():
+            real, features, scores = judge.held_out[space.name], space(images), []
+            for _ in range(10):
+                one, other = (fidelity._draw(rows, 25, rng) for rows in (real, features))
+                scores.append(fidelity.precision_recall_density_coverage(one, other))
+            for measure in scores[0]:
+                assert table.loc[(space.name, name), measure] == np.mean([score[measure] for score in scores])
+
+
+def test_large_sets_are_judged_by_a_draw_whose_size_is_said(drawings, monkeypatch):
+    classifier = Classifier().build(2)
+    monkeypatch.setattr(fidelity, "MOST", 30)
+    judge = fidelity.Judge(classifier, drawings["training"], drawings["held_out"])
+    table = judge.table({"fresh": drawings["fresh"], "few": drawings["fresh"][:20]})
+    assert table["held_out"].tolist() == [30] * 4 and table["judged"].tolist() == [30, 20] * 2
+    assert table.equals(judge.table({"fresh": drawings["fresh"], "few": drawings["fresh"][:20]})), "another draw"
+    assert (fidelity.format_table(table)["of images, held-out"] == ["30, 30", "20, 30"] * 2).all()
+    assert judge.tell_real_from_fake(drawings["fresh"])["images"] == 60
+    by_hand = fidelity.Judge(classifier, *(fidelity._limit(drawings[name]) for name in ("training", "held_out")))
+    assert by_hand.table({"fresh": fidelity._limit(drawings["fresh"]), "few": drawings["fresh"][:20]}).equals(table)
+
+
 def test_a_set_of_too_few_images_is_left_out_and_named(judge, drawings, capsys):
     enough = {"fakes": drawings["fresh"], "real": drawings["training"]}
     table = judge.table(enough | {"another class": drawings["fresh"][: fidelity.FEWEST - 1]})

@@ -6,7 +6,7 @@ import pytest
 
 from xraygan import disk
 from xraygan.comparison import verdict as verdicts
-from xraygan.report import findings, published
+from xraygan.report import figures, findings, published
 
 CONTRAST = {
     "setting": "2-classes",
@@ -185,3 +185,15 @@ def test_the_published_study_of_few_patients_is_described_from_its_files():
     else:
         counts = disk.read_json(state)
         assert "further real images" in text and ("Not finished" in text) == (counts["finished"] < counts["asked"])
+
+
+def test_brightness_is_that_of_all_pixels_together(rng):
+    """Counted grey by grey, against numpy on all pixels at once."""
+    images = rng.normal(120, 40, (17, 32, 32, 1)).clip(0, 255).astype(np.uint8)
+    black = np.zeros((2, 32, 32, 1), np.uint8)
+    table = figures.tabulate_brightness({"noise": images, "black": black})
+    expected = [images.mean(), images.std(), np.percentile(images, 1), np.percentile(images, 99)]
+    assert table.loc["noise"].tolist() == [round(value, 1) for value in expected]
+    assert table.loc["black"].tolist() == [0, 0, 0, 0]
+    two_greys = np.repeat(np.uint8([10, 200]), [1, 9]).reshape(1, 2, 5, 1)
+    assert figures.tabulate_brightness({"few": two_greys}).loc["few", "darkest 1 %"] == round(np.percentile(two_greys, 1), 1)

@@ -167,3 +167,25 @@ def test_duplicates_among_fakes():
     assert memorisation.duplicate_share(fakes, training) == 0
     repeated = np.concatenate([fakes[:10], np.stack([brightened(image) for image in fakes[:10]])])
     assert memorisation.duplicate_share(repeated, training) == 0.5
+
+
+def test_blocks_change_nothing(monkeypatch):
+    """Compared seven at a time: the same distances, copies and duplicates, also where a fake repeats one of an earlier block."""
+    training, held_out, fakes = drawn(0, 20), drawn(1000, 10), drawn(2000, 16)
+    fakes[[3, 15]] = [brightened(training[9]), shifted(fakes[1], 2, -3)]
+    whole = memorisation.copy_distances(fakes, training), memorisation.find_copies(fakes, training, held_out)
+    monkeypatch.setattr(memorisation, "BLOCK", 7)
+    np.testing.assert_allclose(memorisation.copy_distances(fakes, training), whole[0], atol=5e-4)
+    found = memorisation.find_copies(fakes, training, held_out)
+    assert found.summary == whole[1].summary and found.summary["duplicate_share"] == 1 / 16
+    pd.testing.assert_frame_equal(found.nearest, whole[1].nearest, atol=5e-4, rtol=0.02)
+
+
+def test_of_many_held_out_images_a_draw_is_compared_and_counted(monkeypatch):
+    """The fakes are still compared with every training image, and a copy of the last one is caught."""
+    training, held_out, fakes = drawn(0, 30), drawn(1000, 20), drawn(2000, 6)
+    fakes[5] = brightened(training[29])
+    monkeypatch.setattr(memorisation, "MOST_FRESH", 8)
+    found = memorisation.find_copies(fakes, training, list(held_out))
+    assert (found.summary["fresh"], found.summary["copies"], len(found.held_out)) == (8, 1, 8)
+    assert found.nearest["training_row"][5] == 29 and found.nearest["held_out_row"].max() < 8

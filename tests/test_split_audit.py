@@ -1,14 +1,14 @@
-"""Duplicates, groups and the split."""
+"""Groups, the split, shortcuts."""
 
 import dataclasses
 import hashlib
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import shift
 
 from xraygan.data import audit, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
@@ -26,25 +26,6 @@ def image_set(parts, labels, images=None, digests=None):
     images = np.zeros((size, 8, 8, 1), np.uint8) if images is None else images
     digests = np.arange(size).astype(str) if digests is None else np.asarray(digests)
     return ImageSet(Source("test", None, names, names[-1], False), images, labels, np.asarray(parts), files, digests)
-
-
-def near_copies(image):
-    """What happens to a picture on its way into a collection twice."""
-    values = image.astype(float)
-    yield "brightened", np.clip(values + 20, 0, 255)
-    yield "contrast", np.clip((values - 128) * 0.8 + 128, 0, 255)
-    yield "noise", np.clip(values + np.random.default_rng(0).normal(0, 4, values.shape), 0, 255)
-    yield "shifted one pixel", shift(values, (1, 0, 0), mode="nearest")
-
-
-def test_near_copies_are_found_and_others_are_not():
-    originals = np.stack([phantom.draw("NORMAL", seed) for seed in range(30)])
-    copies = np.stack([copy for image in originals[:5] for _, copy in near_copies(image)]).astype(np.uint8)
-    pairs = audit.near_pairs(audit.perceptual_hashes(np.concatenate([originals, copies])))
-    found = {(first, second) for first, second in pairs if first < 30}
-    planted = {(index // 4, 30 + index) for index in range(len(copies))}
-    assert planted <= found
-    assert not found - planted, "different pictures were called near-copies"
 
 
 def test_equal_bytes_and_patients_join_groups():
@@ -327,6 +308,55 @@ def test_pairs_to_look_at_are_named(phantom_images):
     table = audit.list_pairs_across(phantom_images, groups)
     assert len(table) == 3 and set(table["why"]) == {"in two classes", "in train and test"}
     assert (table["why"] == "in two classes").sum() == 2, "one image of another class, two of the same"
+
+
+def list_pairs_one_by_one(data, groups):
+    """The same list, by looking at every pair of images."""
+    pairs = itertools.combinations(range(len(groups)), 2)
+    together = [(i, j) for i, j in pairs if groups[i] == groups[j]]
+    across = [(i, j) for i, j in together if (data.labels[i], data.folders[i]) != (data.labels[j], data.folders[j])]
+    return {
+        (data.files[i], data.files[j], "in two classes" if data.labels[i] != data.labels[j] else "in train and test")
+        for i, j in across
+    }
+
+
+def test_the_list_of_pairs_and_the_counts_are_those_of_every_pair_looked_at(rng):
+    parts, labels = rng.choice(["train", "test"], 120), rng.integers(0, 3, 120)
+    data, groups = image_set(parts, labels), rng.integers(0, 30, 120)
+    table = audit.list_pairs_across(data, groups)
+    assert set(zip(table["first"], table["second"], table["why"], strict=True)) == list_pairs_one_by_one(data, groups)
+    assert len(table) == len(list_pairs_one_by_one(data, groups))
+    group_of = dict(zip(data.files, groups, strict=True))
+    assert table["first"].map(group_of).is_monotonic_increasing
+    mixed = sum(len(set(labels[groups == group])) > 1 for group in set(groups))
+    assert audit.count_leaks(data, groups).loc["groups with more than one class", "number"] == mixed
+
+
+def test_one_giant_group_is_listed_in_part_and_said(capsys):
+    """20,000 images of one group, one in three in test: a list of all 90 million pairs would help nobody."""
+    data = image_set(["train", "train", "test"] * 6667, np.arange(20001) % 2)
+    table = audit.list_pairs_across(data, np.zeros(20001, int))
+    assert len(table) == audit.MOST_LISTED
+    assert "more pairs than a person can look at: 10,000 of them are listed" in capsys.readouterr().out
+
+
+def test_shortcuts_are_learned_from_a_bounded_draw_of_every_class(rng, monkeypatch):
+    """Of 3,000 images 400 are used, all classes in proportion, and a rare class whole; the alarm is the same."""
+    monkeypatch.setattr(audit, "MOST_LEARNED", 400)
+    labels = rng.permutation(np.repeat([0, 1, 2], [2000, 940, 60]))
+    images = rng.integers(0, 60, (3000, 32, 32, 1), dtype=np.uint8)
+    images[:, :2] += (60 * labels).astype(np.uint8)[:, None, None, None]
+    table = audit.shortcut_table(images, labels, images[:500], labels[:500])
+    assert audit.has_shortcut(table)
+    assert set(table["learned_from"]) == {266 + 125 + 60} and set(table["tried_on"]) == {
+        sum(max(400 * count // 500, min(count, 100)) for count in np.bincount(labels[:500]))
+    }
+    rows = audit._draw_stratified(labels, 400, 0)
+    assert len(set(rows)) == len(rows) == 451 and (np.diff(rows) > 0).all()
+    assert np.array_equal(rows, audit._draw_stratified(labels, 400, 0))
+    assert not np.array_equal(rows, audit._draw_stratified(labels, 400, 1))
+    assert np.array_equal(audit._draw_stratified(labels[:300], 400, 0), np.arange(300))
 
 
 def test_nothing_is_said_about_shortcuts_where_whole_images_are_not_told_apart(rng):

@@ -35,7 +35,7 @@ keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
-RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "imagehash")
+RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 
 
 def configure(precision="auto", deterministic=True, threads=0):

@@ -19,7 +19,6 @@ IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under;
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "scipy": "scipy",
-    "imagehash": "imagehash",
     "threadpoolctl": "threadpoolctl",
     "joblib": "joblib",
     "tqdm": "tqdm",
@@ -60,7 +59,7 @@ def in_colab():
 
 
 def missing_requirements():
-    """The pinned requirement of each package that the notebooks import and that isn't here, e.g. ["imagehash==4.3.2"]."""
+    """The pinned requirement of each package that the notebooks import and that isn't here, e.g. ["filelock==4.2.12"]."""
     pins = re.findall(r"^([a-z-]+)==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [
         f"{name}=={version}"

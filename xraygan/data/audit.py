@@ -1,10 +1,7 @@
 """Leaks and shortcuts: which images stand on both sides of the split, and what a classifier can tell without seeing lungs."""
 
-import imagehash
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
-from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import balanced_accuracy_score
@@ -13,36 +10,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from xraygan import disk
+from xraygan.data import near_copies
 
-HASH_SIZE = 16  # 256 bits: a chest radiograph resembles every other, 64 bits confuse them
+MOST_LISTED = 10_000  # pairs that are listed to be looked at
+MOST_APART = 200  # images of a group that one of it is compared with for that list
+MOST_LEARNED = 4_000  # images that shortcuts are learned from, and as many tried on: the cost grows with their square
 HIDDEN_SHARE = 0.6875  # of the image's side: the black square that hides the lungs (88 of 128 pixels)
 SHORTCUT_SHARE = 0.8  # of the score above chance that is left without lungs, from which on the alarm is raised
 FAINT = 0.1  # a whole image's score above chance below which nothing is said about what is left of it
-NEAR_DISTANCE = 34  # bits of 256 within which two images count as one picture: pairs of other pictures begin at about 40
-
-
-def perceptual_hashes(images):
-    """The pHash of each image: `bool (N, 256)`; near-copies (re-encoded, brightened, slightly cropped) differ in few bits."""
-    chunks = np.array_split(np.arange(len(images)), 8 * cpu_count())
-    jobs = (delayed(_hash_chunk)(images[chunk]) for chunk in chunks if len(chunk))
-    return np.concatenate(Parallel(n_jobs=cpu_count(), prefer="threads")(jobs))
-
-
-def _hash_chunk(images):
-    return np.stack([imagehash.phash(Image.fromarray(image[..., 0]), hash_size=HASH_SIZE).hash.ravel() for image in images])
-
-
-def near_pairs(hashes, max_distance=NEAR_DISTANCE):
-    """Pairs of rows whose hashes differ in at most `max_distance` bits: `int (P, 2)`, first < second."""
-    signs = np.where(hashes, np.float32(1), np.float32(-1))
-    num_bits = hashes.shape[1]
-    found = []
-    for start in range(0, len(signs), 1024):  # 1024 rows at a time keep the memory small
-        distances = (num_bits - signs[start : start + 1024] @ signs.T) / 2
-        first, second = np.nonzero(distances <= max_distance)
-        first += start
-        found.append(np.stack([first, second], axis=1)[first < second])
-    return np.concatenate(found) if found else np.zeros((0, 2), int)
 
 
 def read_groups(path, files):
@@ -80,7 +55,7 @@ def read_groups(path, files):
 
 
 def find_groups(image_set, patients=None):
-    """Group images that must stay together: equal bytes, near-duplicates, and patients where these are known.
+    """Group images that must stay together: equal bytes, near-copies, and patients where these are known.
 
     Args:
         image_set: `sources.ImageSet`.
@@ -92,9 +67,9 @@ def find_groups(image_set, patients=None):
     patients = np.full(len(image_set.files), "") if patients is None else patients
     known = np.flatnonzero(patients != "")
     links = [
-        near_pairs(perceptual_hashes(image_set.images)),
-        _link_equal(image_set.digests),
-        known[_link_equal(patients[known])],
+        near_copies.find_pairs(image_set.images),
+        near_copies.link_equal(image_set.digests),
+        known[near_copies.link_equal(patients[known])],
     ]
     first, second = np.concatenate(links).T
     size = len(image_set.files)
@@ -108,15 +83,14 @@ def count_leaks(image_set, groups):
     train_groups = np.unique(groups[image_set.folders == "train"])
     in_train, in_test = image_set.folders == "train", image_set.folders == "test"
     sizes = np.bincount(groups)[groups]
+    num_classes = pd.Series(image_set.labels).groupby(groups).nunique()
     rows = {
         "images": len(groups),
         "copies, byte for byte": len(groups) - len(np.unique(image_set.digests)),
         "images in a group of two or more": int((sizes > 1).sum()),
         "train images with their group in test": int((in_train & np.isin(groups, test_groups)).sum()),
         "test images with their group in train": int((in_test & np.isin(groups, train_groups)).sum()),
-        "groups with more than one class": sum(
-            len(set(image_set.labels[groups == group])) > 1 for group in np.unique(groups[sizes > 1])
-        ),
+        "groups with more than one class": int((num_classes > 1).sum()),
     }
     return pd.DataFrame({"number": rows})
 
@@ -125,21 +99,39 @@ def list_pairs_across(image_set, groups):
     """Pairs of one group whose images stand on both sides of train and test, or in two classes: what a person should look at.
 
     Returns:
-        DataFrame: first, second (files), first_class, second_class, why ("in train and test" or "in two classes").
+        DataFrame: first, second (files), first_class, second_class, why ("in train and test" or "in two classes"), group by group. At most
+        `MOST_LISTED`, and where there may be more a sentence says so.
     """
-    classes, rows = np.array(image_set.source.classes)[image_set.labels], []
-    for group in np.unique(groups[np.isin(groups, np.flatnonzero(np.bincount(groups) > 1))]):
-        members = np.flatnonzero(groups == group)
-        for place, first in enumerate(members):
-            for second in members[place + 1 :]:
-                contradicts = classes[first] != classes[second]
-                if contradicts or image_set.folders[first] != image_set.folders[second]:
-                    why = "in two classes" if contradicts else "in train and test"
-                    rows.append([image_set.files[first], image_set.files[second], classes[first], classes[second], why])
-    return pd.DataFrame(rows, columns=["first", "second", "first_class", "second_class", "why"])
+    pairs, are_all = _pair_across(image_set, groups)
+    if not are_all:
+        print(f"There are more pairs than a person can look at: {len(pairs):,} of them are listed.")
+    first, second = pairs[np.lexsort((pairs[:, 1], pairs[:, 0], groups[pairs[:, 0]]))].T
+    classes = np.array(image_set.source.classes)[image_set.labels]
+    why = np.where(classes[first] != classes[second], "in two classes", "in train and test")
+    columns = [image_set.files[first], image_set.files[second], classes[first], classes[second], why]
+    return pd.DataFrame(dict(zip(["first", "second", "first_class", "second_class", "why"], columns, strict=True)))
 
 
-def shortcut_table(images, labels, held_out, held_out_labels):
+def _pair_across(image_set, groups):
+    """Rows of such pairs, `int (P, 2)`, first < second, and whether these are all.
+
+    With the images in the order of their groups, each is compared with the next one, then with the one after it, and so on.
+    """
+    order, largest = np.argsort(groups, kind="stable"), np.bincount(groups).max()
+    found, count = [np.zeros((0, 2), int)], 0
+    for apart in range(1, min(largest, MOST_APART)):
+        first, second = order[:-apart], order[apart:]
+        across = image_set.labels[first] != image_set.labels[second]
+        across |= image_set.folders[first] != image_set.folders[second]
+        across &= groups[first] == groups[second]
+        found.append(np.stack([first[across], second[across]], axis=1))
+        count += len(found[-1])
+        if count > MOST_LISTED:
+            break
+    return np.concatenate(found)[:MOST_LISTED], count <= MOST_LISTED and largest <= MOST_APART
+
+
+def shortcut_table(images, labels, held_out, held_out_labels, seed=0):
     """How well classes can be told apart in held-out images without lungs, and without any detail.
 
     A support vector machine learns from four views of the same images: it needs seconds, and what such a small learner finds, a
@@ -149,11 +141,14 @@ def shortcut_table(images, labels, held_out, held_out_labels):
     Args:
         images, labels: `uint8 (N, S, S, 1)` and `int (N,)` to learn from.
         held_out, held_out_labels: the same, to be classified.
+        seed: of the draw where there are more than `MOST_LEARNED` on a side, which keeps the classes' shares.
 
     Returns:
-        DataFrame: a row a view, with balanced_accuracy and share, the part of the whole image's score above chance that is left (NaN
-        where that score is hardly above chance).
+        DataFrame: a row a view, with balanced_accuracy; share, the part of the whole image's score above chance that is left (NaN
+        where that score is hardly above chance); and learned_from and tried_on, the numbers of images.
     """
+    learned, tried = (_draw_stratified(side, MOST_LEARNED, seed) for side in (labels, held_out_labels))
+    images, labels, held_out, held_out_labels = images[learned], labels[learned], held_out[tried], held_out_labels[tried]
     chance = 1 / len(np.unique(labels))
     scores = {}
     for name, view in VIEWS.items():
@@ -162,7 +157,16 @@ def shortcut_table(images, labels, held_out, held_out_labels):
     table = pd.DataFrame({"balanced_accuracy": scores})
     whole = table["balanced_accuracy"].iloc[0] - chance
     table["share"] = (table["balanced_accuracy"] - chance) / whole if whole >= FAINT else np.nan
-    return table
+    return table.assign(learned_from=len(labels), tried_on=len(held_out_labels))
+
+
+def _draw_stratified(labels, size, seed):
+    """Rows of about `size` of the images in ascending order, every class in proportion; of each class at least 100, if it has them."""
+    if len(labels) <= size:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    return np.sort(np.concatenate([rows[: max(size * len(rows) // len(labels), 100)] for rows in members]))
 
 
 def shortcuts_by_setting(dataset, settings):
@@ -173,7 +177,7 @@ def shortcuts_by_setting(dataset, settings):
         settings: list of `dataset.Setting`.
 
     Returns:
-        DataFrame: setting (its name), view, balanced_accuracy, share.
+        DataFrame: setting (its name), view, balanced_accuracy, share, learned_from, tried_on.
     """
     tables = []
     for setting in settings:
@@ -214,10 +218,3 @@ VIEWS = {
     "shrunk to 8×8": lambda images: _shrunk(images, 8),
     "shrunk to 4×4": lambda images: _shrunk(images, 4),
 }
-
-
-def _link_equal(keys):
-    """Pairs `int (P, 2)` that connect each key's first occurrence with its others."""
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    pairs = np.stack([first[inverse], np.arange(len(keys))], axis=1)
-    return pairs[pairs[:, 0] != pairs[:, 1]]

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import utils
 
 FEWEST = 6  # held-out images that a judge needs
+MOST = 2000  # images of a set that are judged by, drawn at random where there are more: time and memory grow with their square
 NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020 recommend
 EXACT = {"dtype": "float32"}  # differences between neighbouring pixels drown in bfloat16
 COLLAPSED = 0.25  # fakes that lie less than a quarter as far apart as real images: a few pictures, repeated
@@ -156,8 +157,12 @@ def precision_recall_density_coverage(real, fake, k=NEIGHBOURS):
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"precision and recall need more than {k} images on each side, got {len(real)} and {len(fake)}.")
-    between = cdist(real, fake)
-    radius_real, radius_fake = _distance_to_neighbour(real, k), _distance_to_neighbour(fake, k)
+    return _score_neighbours(cdist(real, real), cdist(fake, fake), cdist(real, fake), k)
+
+
+def _score_neighbours(among_real, among_fake, between, k=NEIGHBOURS):
+    """The same from distances: `(N, N)`, `(M, M)` and `(N, M)`."""
+    radius_real, radius_fake = (np.partition(among, k, axis=1)[:, k] for among in (among_real, among_fake))  # column 0: itself
     inside_real = between <= radius_real[:, None]
     return {
         "precision": float(inside_real.any(axis=0).mean()),
@@ -209,7 +214,10 @@ class Judge:
             classifier: the baseline CNN.
             training_images: `uint8 (N, S, S, 1)`, what the GAN sees.
             held_out: the same class, never seen by the GAN: validation while choosing, test once, at the end.
+
+        Of more than `MOST` images of either a draw is used.
         """
+        training_images, held_out = _limit(training_images), _limit(held_out)
         networks = classifier_network(classifier), random_network(training_images.shape[1])
         self.spaces = [FeatureSpace(network, training_images) for network in networks]
         self.held_out = {space.name: space(held_out) for space in self.spaces}
@@ -245,24 +253,27 @@ class Judge:
             seed: of the draws that bring every set to one size for precision, recall, density and coverage.
 
         Returns:
-            DataFrame, a row a set and space.
+            DataFrame, a row a set and space; `held_out` and `judged` are the numbers of images that were compared, at most `MOST` each.
         """
         for name in [name for name, images in image_sets.items() if len(images) < FEWEST]:
             print(f"{len(image_sets[name])} images are too few to judge by (at least {FEWEST}): {name} is left out.")
-        image_sets = {name: images for name, images in image_sets.items() if len(images) >= FEWEST}
+        image_sets = {name: _limit(images) for name, images in image_sets.items() if len(images) >= FEWEST}
         rng = np.random.default_rng(seed)
         rows = []
         for space in self.spaces:
             real = self.held_out[space.name]
+            among_real = cdist(real, real)
             size = min(len(real), *(len(images) for images in image_sets.values()))
             for name, images in image_sets.items():
                 features = space(images)
                 distance, low, high = kernel_distance(real, features)
-                draws = [
-                    precision_recall_density_coverage(_draw(real, size, rng), _draw(features, size, rng)) for _ in range(10)
-                ]
-                means = pd.DataFrame(draws).mean().to_dict()
-                rows.append({"images": name, "space": space.name, "kid": distance, "low": low, "high": high} | means)
+                among_features, between, draws = cdist(features, features), cdist(real, features), []
+                for _ in range(10):
+                    one, other = (rng.permutation(len(rows_of))[:size] for rows_of in (real, features))
+                    distances = among_real[np.ix_(one, one)], among_features[np.ix_(other, other)], between[np.ix_(one, other)]
+                    draws.append(_score_neighbours(*distances))
+                row = {"images": name, "space": space.name, "kid": distance, "low": low, "high": high}
+                rows.append(row | pd.DataFrame(draws).mean().to_dict() | {"held_out": len(real), "judged": len(images)})
         return pd.DataFrame(rows)
 
     def tell_real_from_fake(self, fake, seed=0):
@@ -271,13 +282,13 @@ class Judge:
         Logistic regression on the random features, cross-validated five-fold, as many fakes as there are real images.
 
         Args:
-            fake: `uint8 (N, S, S, 1)`.
+            fake: `uint8 (N, S, S, 1)`; of more than `MOST` a draw is used.
 
         Returns:
             dict of `accuracy` (0.5 where it can't), `low`, `high` (exact 95 % interval) and `images`.
         """
         space = next(space for space in self.spaces if space.name == "random")
-        real, fake = self.held_out["random"], space(fake)
+        real, fake = self.held_out["random"], space(_limit(fake))
         size = min(len(real), len(fake))
         rng = np.random.default_rng(seed)
         features = np.concatenate([_draw(real, size, rng), _draw(fake, size, rng)])
@@ -294,6 +305,11 @@ class Judge:
         }
 
 
+def _limit(images, seed=0):
+    """At most `MOST` of the images, in their order."""
+    return images[np.sort(np.random.default_rng(seed).permutation(len(images))[:MOST])]
+
+
 def _draw(features, size, rng):
     return features[rng.permutation(len(features))[:size]]
 
@@ -304,6 +320,7 @@ def format_table(table):
     shown["KID (95 % interval)"] = [f"{row.kid:.3f} ({row.low:.3f} to {row.high:.3f})" for row in table.itertuples()]
     for measure in ("precision", "recall", "density", "coverage"):
         shown[measure] = table[measure].map("{:.2f}".format)
+    shown["of images, held-out"] = [f"{row.judged:,}, {row.held_out:,}" for row in table.itertuples()]
     return shown.sort_values("space", kind="stable").set_index(["space", "images"])
 
 

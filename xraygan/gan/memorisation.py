@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
@@ -11,6 +12,8 @@ from threadpoolctl import threadpool_limits
 
 COPY_RATIO = 0.5  # a fake twice as near to a training image as to any held-out one is called a copy
 WINDOW, STEP, SHIFTS = 48, 2, 17  # pixels of a 64-pixel image: the part compared, its sampling, the offsets tried each way
+BLOCK = 2048  # images compared at a time: keeps the memory small
+MOST_FRESH = 500  # held-out images that are compared: each with every training image
 
 
 @threadpool_limits.wrap(limits=1)  # hundreds of small products: threads would mostly wait for each other
@@ -27,9 +30,19 @@ def copy_distances(images, others):
         `float32 (N, M)`, 0 for copies to 2.
     """
     middle = SHIFTS // 2
-    small_images, small_others = _small(images), _small(others)
-    centres = _window(small_images, middle, middle)
-    correlation = np.full((len(images), len(others)), -1, np.float32)
+    centres = _window(_small(images), middle, middle)
+    distances = np.empty((len(images), len(others)), np.float32)
+
+    def fill(start):
+        distances[:, start : start + BLOCK] = _compare_with_block(centres, others[start : start + BLOCK])
+
+    Parallel(cpu_count(), prefer="threads")(delayed(fill)(start) for start in range(0, len(others), BLOCK))
+    return distances
+
+
+def _compare_with_block(centres, others):
+    small_others = _small(others)
+    correlation = np.full((len(centres), len(others)), -1, np.float32)
     for down in range(SHIFTS):
         for right in range(SHIFTS):
             np.maximum(correlation, centres @ _window(small_others, down, right).T, out=correlation)
@@ -140,9 +153,9 @@ def find_copies(fakes, training, held_out):
     Args:
         fakes: `uint8 (N, S, S, 1)`.
         training: what the GAN saw.
-        held_out: real images of the same class that it never saw.
+        held_out: real images of the same class that it never saw; of more than `MOST_FRESH` a draw is compared (`fresh` in the summary).
     """
-    held_out = np.asarray(held_out)
+    held_out = _draw(np.asarray(held_out), MOST_FRESH)
     table = nearest(fakes, training, held_out)
     summary = count_copies(table, nearest_of_held_out(training, held_out))
     return Copies(table, {"duplicate_share": duplicate_share(fakes, training)} | summary, fakes, training, held_out)
@@ -151,10 +164,21 @@ def find_copies(fakes, training, held_out):
 def duplicate_share(images, training):
     """The share of images that show the same picture as an earlier one in their set, 0 to 1.
 
-    Two are the same picture where they are nearer to each other than half the median distance of a training image to its nearest.
+    Two are the same picture where they are nearer to each other than half the median distance of a training image (of more than
+    `MOST_FRESH`, those of a draw) to its nearest.
     """
-    among_training = copy_distances(training, training)
-    np.fill_diagonal(among_training, np.inf)
-    limit = COPY_RATIO * np.median(among_training.min(axis=1))
-    same = np.tril(copy_distances(images, images) < limit, -1)
-    return float(same.any(axis=1).mean())
+    rows = _draw(np.arange(len(training)), MOST_FRESH)
+    to_training = copy_distances(training[rows], training)
+    to_training[np.arange(len(rows)), rows] = np.inf
+    limit = COPY_RATIO * np.median(to_training.min(axis=1))
+    repeats = 0
+    for start in range(0, len(images), BLOCK):
+        same = copy_distances(images[start : start + BLOCK], images[: start + BLOCK]) < limit
+        repeats += np.tril(same, start - 1).any(axis=1).sum()  # with an earlier one
+    return float(repeats / len(images))
+
+
+def _draw(items, size, seed=0):
+    """At most `size` of the items, in their order."""
+    rows = np.random.default_rng(seed).permutation(len(items))[:size]
+    return items[np.sort(rows)]
