@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageChops, ImageOps
 
-import utils
-from xraygan.data import near_copies
+from xraygan.data import decode, near_copies
 
 NUM_COPIES, NUM_OTHERS = 200, 1000  # pictures that are changed and looked for, and others among which they're looked for
 LARGEST = 512  # pixels a side of a file before it's changed
@@ -114,7 +113,7 @@ def measure_reach(image_set, rows, seed=0):
         for amount in amounts:
             rng = np.random.default_rng(seed)
             files = [encode(change(picture, amount, rng), QUALITY) for picture in pictures]
-            copies = np.stack([utils.decode_image(file, image_set.images.shape[1]) for file in files])
+            copies = np.stack([decode.decode_image(file, image_set.images.shape[1]) for file in files])
             pairs = near_copies.find_pairs(np.concatenate([image_set.images[rows], copies])) % len(rows)
             is_own = pairs[:, 0] == pairs[:, 1]
             strangers = {tuple(sorted(pair)) for pair in rows[pairs[~is_own]].tolist()}
