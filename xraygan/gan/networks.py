@@ -95,18 +95,25 @@ def _dcgan_generator(double, image_size, latent_dim, next_seed):
 
 @keras.saving.register_keras_serializable("xraygan")
 class BatchSpread(layers.Layer):
-    """Adds one feature map: how much the images of a batch differ, the standard deviation over the batch, averaged over places and features.
+    """Adds to each feature map, by a weight of its own, how much the images of a batch differ: their standard deviation over the batch, averaged.
 
     Fakes that are all alike give themselves away by it (minibatch standard deviation of Karras et al. 2018, arXiv:1710.10196, section 3).
+    There it is one more feature map for the next convolution, which adds it up with such weights; 257 maps would be slow.
     """
+
+    def __init__(self, kernel_initializer, **arguments):
+        super().__init__(**arguments)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=input_shape[-1:], initializer=self.kernel_initializer, name="kernel")
 
     def call(self, maps):
         differences = ops.sqrt(ops.var(ops.cast(maps, "float32"), axis=0) + 1e-8)  # the variance would drown in bfloat16
-        spread = ops.cast(ops.mean(differences), maps.dtype)
-        return ops.concatenate([maps, ops.zeros_like(maps[..., :1]) + spread], axis=-1)
+        return maps + ops.cast(ops.mean(differences), maps.dtype) * self.kernel
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], input_shape[-1] + 1)
+    def get_config(self):
+        return super().get_config() | {"kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
 
 
 def strided_discriminator(image_size, next_seed):
@@ -118,7 +125,7 @@ def strided_discriminator(image_size, next_seed):
     image = x = keras.Input((image_size, image_size, 1))
     for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
         if size == 4:
-            x = BatchSpread()(x)
+            x = BatchSpread(keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5, seed=next_seed()))(x)
         x = layers.Conv2D(_filters_at(size, image_size), 4, strides=2, padding="same", kernel_initializer=weights())(x)
         x = layers.LeakyReLU(0.2)(x)
     glorot = keras.initializers.GlorotUniform(next_seed())
