@@ -92,7 +92,7 @@ def flops(network):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
         elif isinstance(layer, networks.DoubleAndConvolve):  # computed as a transposed 4×4 convolution
             total += 2 * 16 / 9 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
-        elif isinstance(layer, keras.layers.Conv2D):
+        elif isinstance(layer, keras.layers.Conv2D | networks.ConvolveAndHalve):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.output.shape[1:3])
         elif isinstance(layer, keras.layers.Dense):
             total += 2 * layer.kernel.shape.num_elements()

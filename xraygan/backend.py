@@ -267,3 +267,27 @@ def _cpu_flags():
 
 def _cpu_name():
     return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam; on TensorFlow a weight's whole step is one operation of TensorFlow's instead of fifteen small ones. The same numbers but for rounding."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if keras.backend.backend() != "tensorflow":
+            return super().update_step(gradient, variable, learning_rate)
+        import tensorflow as tf
+
+        step = keras.ops.cast(self.iterations + 1, "float32")
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=(variable.value if isinstance(variable, keras.Variable) else variable).handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )

@@ -8,6 +8,8 @@ A discriminator is a function (image size S, next_seed) → model: images `(B, S
 import keras
 from keras import layers, ops
 
+from xraygan.gan import convolutions
+
 
 def _filters_at(size, image_size):
     """Wide where the picture is small, narrow where it is large: 32 at half the image's size, twice as many at each halving, at most 256."""
@@ -46,7 +48,7 @@ class DoubleAndConvolve(layers.Layer):
             a, b, c = ops.split(kernel, 3, axis)
             kernel = ops.concatenate([c, b + c, a + b, a], axis)
         kernel = ops.cast(ops.transpose(kernel, (0, 1, 3, 2)), self.compute_dtype)
-        doubled = ops.conv_transpose(images, kernel, strides=2, padding="same")
+        doubled = convolutions.double(images, kernel)
         return doubled if self.bias is None else doubled + self.bias
 
     def compute_output_shape(self, input_shape):
@@ -56,6 +58,32 @@ class DoubleAndConvolve(layers.Layer):
     def get_config(self):
         own = {"filters": self.filters, "use_bias": self.use_bias}
         return super().get_config() | own | {"kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
+
+
+@keras.saving.register_keras_serializable("xraygan")
+class ConvolveAndHalve(layers.Layer):
+    """A 4×4 convolution of stride 2 with a bias, as `layers.Conv2D(filters, 4, strides=2, padding="same")`, but faster to learn."""
+
+    def __init__(self, filters, kernel_initializer, **arguments):
+        super().__init__(**arguments)
+        self.filters = filters
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        shape = (4, 4, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+
+    def call(self, images):
+        return convolutions.halve(images, self.kernel) + self.bias
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return batch, height // 2, width // 2, self.filters
+
+    def get_config(self):
+        own = {"filters": self.filters, "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
+        return super().get_config() | own
 
 
 def upsampling_generator(image_size, latent_dim, next_seed):
@@ -126,7 +154,7 @@ def strided_discriminator(image_size, next_seed):
     for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
         if size == 4:
             x = BatchSpread(keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5, seed=next_seed()))(x)
-        x = layers.Conv2D(_filters_at(size, image_size), 4, strides=2, padding="same", kernel_initializer=weights())(x)
+        x = ConvolveAndHalve(_filters_at(size, image_size), weights())(x)
         x = layers.LeakyReLU(0.2)(x)
     glorot = keras.initializers.GlorotUniform(next_seed())
     logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
