@@ -270,7 +270,7 @@ def _cpu_name():
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras' Adam; on TensorFlow a weight's whole step is one operation of TensorFlow's instead of fifteen small ones. The same numbers but for rounding."""
+    """Keras' Adam. On TensorFlow the step of a weight is one operation instead of fifteen small ones; the numbers differ by rounding alone."""
 
     def update_step(self, gradient, variable, learning_rate):
         if keras.backend.backend() != "tensorflow":
@@ -278,16 +278,12 @@ class Adam(keras.optimizers.Adam):
         import tensorflow as tf
 
         step = keras.ops.cast(self.iterations + 1, "float32")
-        index = self._get_variable_index(variable)
+        place = self._get_variable_index(variable)
+        weight, mean, square = (
+            (of.value if isinstance(of, keras.Variable) else of).handle
+            for of in (variable, self._momentums[place], self._velocities[place])
+        )
         tf.raw_ops.ResourceApplyAdam(
-            var=(variable.value if isinstance(variable, keras.Variable) else variable).handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=self.beta_1**step,
-            beta2_power=self.beta_2**step,
-            lr=learning_rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
+            **{"var": weight, "m": mean, "v": square, "lr": learning_rate, "grad": gradient, "epsilon": self.epsilon},
+            **{"beta1": self.beta_1, "beta2": self.beta_2, "beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step},
         )

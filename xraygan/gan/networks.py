@@ -8,7 +8,7 @@ A discriminator is a function (image size S, next_seed) → model: images `(B, S
 import keras
 from keras import layers, ops
 
-from xraygan.gan import convolutions
+from xraygan.gan import operations
 
 
 def _filters_at(size, image_size):
@@ -48,7 +48,7 @@ class DoubleAndConvolve(layers.Layer):
             a, b, c = ops.split(kernel, 3, axis)
             kernel = ops.concatenate([c, b + c, a + b, a], axis)
         kernel = ops.cast(ops.transpose(kernel, (0, 1, 3, 2)), self.compute_dtype)
-        doubled = convolutions.double(images, kernel)
+        doubled = operations.double(images, kernel)
         return doubled if self.bias is None else doubled + self.bias
 
     def compute_output_shape(self, input_shape):
@@ -65,9 +65,9 @@ class BatchNorm(layers.BatchNormalization):
     """Keras' batch normalization over pictures, which TensorFlow computes in one operation while training rather than in ten."""
 
     def call(self, images, training=None, mask=None):
-        if not (training and self.trainable and convolutions.IS_TENSORFLOW and len(images.shape) == 4):
+        if not (training and self.trainable and operations.IS_TENSORFLOW and len(images.shape) == 4):
             return super().call(images, training=training, mask=mask)
-        normal, mean, variance = convolutions.normalise(images, self.gamma, self.beta, self.epsilon)
+        normal, mean, variance = operations.normalise(images, self.gamma, self.beta, self.epsilon)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1 - self.momentum))
         return normal
@@ -88,7 +88,7 @@ class ConvolveAndHalve(layers.Layer):
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, images):
-        return convolutions.halve(images, self.kernel) + self.bias
+        return operations.halve(images, self.kernel) + self.bias
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

@@ -1,12 +1,9 @@
-"""Convolutions that halve or double a picture, 4×4 with stride 2, with gradients that a processor computes fast.
+"""What the GAN's networks compute most: convolutions that halve or double a picture, and batch normalization, as TensorFlow does them fastest.
 
 A 4×4 convolution of stride 2 is a 2×2 convolution between blocks: take each 2×2 block of pixels as one place with four times the features
-(`space_to_depth`). TensorFlow's own operations are used where they're fast; where they aren't, the same sums are computed by blocks:
-
-- the gradient of a kernel, by four products of large matrices (1.2 to 2.7 times as fast);
-- doubling to a picture of one feature, the image itself (2.5 times as fast).
-
-On other backends than TensorFlow these are Keras' own operations.
+(`space_to_depth`). TensorFlow's own operations are used where they are fast on a processor; where they aren't, the same sums are computed
+by blocks: the gradient of a kernel, as four products of large matrices, and doubling to a picture of one feature, the image itself.
+With other backends these are Keras' own operations. `python -m benchmarks.steps` says what it buys.
 """
 
 import keras
@@ -27,7 +24,9 @@ def halve(images, kernel):
     Returns:
         float `(B, H, W, F)`.
     """
-    return _halve(images, kernel) if IS_TENSORFLOW else ops.conv(images, kernel, strides=2, padding="same")
+    return (
+        _halve(images, tf.convert_to_tensor(kernel)) if IS_TENSORFLOW else ops.conv(images, kernel, strides=2, padding="same")
+    )
 
 
 def double(images, kernel):
@@ -40,7 +39,11 @@ def double(images, kernel):
     Returns:
         float `(B, 2H, 2W, C)`.
     """
-    return _double(images, kernel) if IS_TENSORFLOW else ops.conv_transpose(images, kernel, strides=2, padding="same")
+    return (
+        _double(images, tf.convert_to_tensor(kernel))
+        if IS_TENSORFLOW
+        else ops.conv_transpose(images, kernel, strides=2, padding="same")
+    )
 
 
 if IS_TENSORFLOW:
@@ -59,14 +62,14 @@ if IS_TENSORFLOW:
 
         if kernel.shape[2] == 1:
             return _double_to_one_feature(images, kernel), pull
-        size, height, width, _ = images.shape
-        shape = (tf.shape(images)[0] if size is None else size, 2 * height, 2 * width, kernel.shape[2])
+        _, height, width, _ = images.shape
+        shape = (tf.shape(images)[0], 2 * height, 2 * width, kernel.shape[2])
         return tf.nn.conv2d_transpose(images, kernel, shape, 2, "SAME"), pull
 
 
 def _pull_kernel(large, small):
     """The gradient of a kernel `(4, 4, C, F)` from what was halved, or came out doubled, `(B, 2H, 2W, C)`, and its counterpart `(B, H, W, F)`."""
-    size, height, width, num_small = small.shape
+    _, height, width, num_small = small.shape
     num_large = large.shape[-1]
     blocks = tf.nn.space_to_depth(tf.pad(large, ((0, 0), (1, 1), (1, 1), (0, 0))), 2)
     flat = tf.reshape(small, (-1, num_small))
@@ -83,14 +86,18 @@ def _pull_kernel(large, small):
 def _double_to_one_feature(images, kernel):
     """`double` where C is 1: a 2×2 convolution to blocks of four pixels."""
     by_block = tf.transpose(tf.reshape(kernel, (2, 2, 2, 2, -1)), (0, 2, 4, 1, 3))  # (block's place, F, place in it)
-    blocks = tf.nn.conv2d(
-        images, tf.reshape(by_block[::-1, ::-1], (2, 2, -1, 4)), 1, ((0, 0), (1, 1), (1, 1), (0, 0))
-    )
+    blocks = tf.nn.conv2d(images, tf.reshape(by_block[::-1, ::-1], (2, 2, -1, 4)), 1, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return tf.nn.depth_to_space(blocks, 2)[:, 1:-1, 1:-1]
 
 
 def normalise(images, scale, offset, epsilon):
-    """Images normalised over batch and places, and the mean and variance that they had."""
-    return tf.raw_ops.FusedBatchNormV3(
+    """Batch normalization of float `(B, H, W, C)` while training, on TensorFlow: the normal images, and the mean and variance `(C,)` that they had."""
+    normal, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=images, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon, is_training=True
-    )[:3]
+    )
+    count = tf.cast(tf.size(images) / images.shape[-1], variance.dtype)
+    return (
+        normal,
+        mean,
+        variance * (count - 1) / count,
+    )  # TensorFlow gives an estimate for the population, Keras keeps the images' own
