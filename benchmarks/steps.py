@@ -1,16 +1,20 @@
-"""One GAN update, organised in three ways, in two precisions: images a second, and the share of the machine's own peak.
+"""One GAN update, organised in several ways, in two precisions: images a second, and the share of the machine's own peak.
 
-python -m benchmarks.steps          # a table, and results/published/benchmarks/steps.csv
+python -m benchmarks.steps                            # a table, and results/published/benchmarks/steps.csv
+taskset -c 0 python -m benchmarks.steps --name steps_one_core --torch PYTHON
 
-All three train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
-update goes through the networks. (A fourth way, one pull back for both losses, was once measured here. It needs a discriminator that judges
+All train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
+update goes through the networks, and in what computes it: "of Keras' operations" is ours without gan/operations.py, with upsampling and
+convolution one after the other; "PyTorch" is benchmarks/torch_steps.py, run by a PYTHON that has PyTorch. (A fourth way, one pull back for both losses, was once measured here. It needs a discriminator that judges
 each image alone, and ours sees how varied its batch is.) The references are written from their descriptions:
 - keras.io, "DCGAN to generate face images" (overriding `train_step`): fakes for the discriminator, then other fakes for the generator;
 - TensorFlow's tutorial "Deep Convolutional Generative Adversarial Network": one set of fakes, two tapes.
 """
 
 import argparse
+import subprocess
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -21,7 +25,7 @@ from keras import ops
 import utils
 from benchmarks import machine
 from xraygan import backend
-from xraygan.gan import dcgan, losses, networks
+from xraygan.gan import dcgan, losses, networks, operations
 from xraygan.gan.recipe import RECIPES
 
 UPDATES, ROUNDS = 10, 5
@@ -76,9 +80,35 @@ class TensorFlowTutorial(Reference):
         return d_loss, g_loss
 
 
+class OfKerasOperations(dcgan.GAN):
+    """Ours, computed by Keras' own layers and optimizer: what gan/operations.py replaces."""
+
+    def __init__(self, recipe, seed=0):
+        with mock.patch.object(networks, "BatchNorm", keras.layers.BatchNormalization):
+            super().__init__(recipe, seed)
+
+    def compile_for_training(self, jit_compile):
+        with mock.patch.object(backend, "Adam", keras.optimizers.Adam):
+            super().compile_for_training(jit_compile)
+
+    def update(self, real):
+        halve = lambda images, kernel: ops.conv(images, kernel, strides=2, padding="same")  # noqa: E731
+        plain = mock.patch.object(networks.DoubleAndConvolve, "call", double_and_then_convolve)
+        with plain, mock.patch.object(operations, "halve", halve):
+            super().update(real)
+
+
+def double_and_then_convolve(layer, images):
+    """`networks.DoubleAndConvolve` by its definition."""
+    images = ops.repeat(ops.repeat(images, 2, axis=1), 2, axis=2)
+    doubled = ops.conv(images, ops.cast(layer.kernel, layer.compute_dtype), padding="same")
+    return doubled if layer.bias is None else doubled + ops.cast(layer.bias, layer.compute_dtype)
+
+
 # Passes an image costs: (generator, discriminator), where forward, gradient of weights and gradient of inputs count one each.
 ORGANISATIONS = {
     "ours": (dcgan.GAN, (3, 7)),
+    "ours, of Keras' operations": (OfKerasOperations, (3, 7)),
     "keras.io": (KerasIo, (4, 8)),
     "TensorFlow tutorial": (TensorFlowTutorial, (3, 7)),
 }
@@ -113,11 +143,27 @@ def measure_speed(gan, images, batch_size):
     return {"images_a_second": batch_size / times["seconds"], "images_a_cpu_second": batch_size / times["cpu_seconds"]}
 
 
-def measure_rounds(gans, batch_size, num_rounds):
+class PyTorch:
+    """The update in PyTorch, in a process that waits between its turns."""
+
+    def __init__(self, python):
+        command = [python, str(Path(__file__).with_name("torch_steps.py")), str(backend.num_threads()), str(RECIPE.batch_size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+
+    def measure_speed(self):
+        """As `measure_speed`."""
+        print(UPDATES, file=self.process.stdin, flush=True)
+        seconds, cpu_seconds = map(float, self.process.stdout.readline().split())
+        return {"images_a_second": RECIPE.batch_size / seconds, "images_a_cpu_second": RECIPE.batch_size / cpu_seconds}
+
+
+def measure_rounds(gans, batch_size, num_rounds, torch=None):
     """All organisations in turn, round by round: a row each.
 
     Args:
         gans: {(organisation, precision): compiled GAN}.
+        torch: `PyTorch`, measured in each round beside them.
     """
     size, rows = RECIPE.image_size, []
     images = np.random.default_rng(0).uniform(-1, 1, (UPDATES * batch_size, size, size, 1)).astype(np.float32)
@@ -132,6 +178,9 @@ def measure_rounds(gans, batch_size, num_rounds):
             share = speed["images_a_second"] * work / peak[precision]
             row = {"organisation": name, "precision": precision, "batch_size": batch_size, "round": turn} | speed
             rows.append(row | {"peak_gflops": peak[precision] / 1e9, "share_of_peak": share})
+        if torch:
+            row = {"organisation": "PyTorch", "precision": "mixed_bfloat16", "batch_size": batch_size, "round": turn}
+            rows.append(row | torch.measure_speed())
     return pd.DataFrame(rows)
 
 
@@ -150,8 +199,9 @@ def summarise(rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, nargs="*", default=[RECIPE.batch_size, 64])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--name", default="steps", help="of the table")
+    parser.add_argument("--torch", default="", help="a Python that has PyTorch")
     parser.add_argument(
         "--folder", type=Path, default=machine.PUBLISHED, help="of the table; another one gets each round's numbers too"
     )
@@ -159,10 +209,11 @@ def main():
     chosen = backend.configure()
     precisions = list(dict.fromkeys(["float32", chosen["precision"]]))
     gans = {(name, precision): build(kind, precision) for name, (kind, _) in ORGANISATIONS.items() for precision in precisions}
-    rounds = pd.concat([measure_rounds(gans, batch_size, options.rounds) for batch_size in options.batch_size])
+    torch = PyTorch(options.torch) if options.torch else None
+    rounds = measure_rounds(gans, RECIPE.batch_size, options.rounds, torch)
     if options.folder != machine.PUBLISHED:
-        utils.write_table(rounds.round(3), options.folder / "steps_rounds.csv")
-    machine.publish(summarise(rounds), "steps", chosen, options.folder)
+        utils.write_table(rounds.round(3), options.folder / f"{options.name}_rounds.csv")
+    machine.publish(summarise(rounds), options.name, chosen, options.folder)
 
 
 if __name__ == "__main__":
