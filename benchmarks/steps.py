@@ -13,6 +13,9 @@ each image alone, and ours sees how varied its batch is.) The references are wri
 
 import argparse
 import subprocess
+import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -24,11 +27,12 @@ from keras import ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend
+from xraygan import backend, run
 from xraygan.gan import dcgan, losses, networks, operations
 from xraygan.gan.recipe import RECIPES
 
 UPDATES, ROUNDS = 10, 5
+IN_A_RUN = (363, 25)  # training images of a whole training
 RECIPE = RECIPES["dcgan"]
 
 
@@ -143,6 +147,24 @@ def measure_speed(gan, images, batch_size):
     return {"images_a_second": batch_size / times["seconds"], "images_a_cpu_second": batch_size / times["cpu_seconds"]}
 
 
+def measure_run(num_images, num_updates=(100, 400)):
+    """What a whole training reaches, with its history, grids and states: images a second between two numbers of updates, so that tracing is left out."""
+    size, spent = RECIPE.image_size, []
+    images = np.random.default_rng(0).integers(0, 256, (num_images, size, size, 1), dtype=np.uint8)
+    for updates in num_updates:
+        start = time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as store:
+            dcgan.train_gan(images, replace(RECIPE, updates=updates), 0, run.open_folders("steps", store))
+        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    seconds, cpu_seconds = np.diff(spent, axis=0)[0]
+    trained = [updates * RECIPE.batch_size for updates in num_updates]
+    row = {"organisation": f"ours, a training on {num_images} images", "batch_size": RECIPE.batch_size}
+    return row | {
+        "images_a_second": (trained[1] - trained[0]) / seconds,
+        "images_a_cpu_second": (trained[1] - trained[0]) / cpu_seconds,
+    }
+
+
 class PyTorch:
     """The update in PyTorch, in a process that waits between its turns."""
 
@@ -178,9 +200,10 @@ def measure_rounds(gans, batch_size, num_rounds, torch=None):
             share = speed["images_a_second"] * work / peak[precision]
             row = {"organisation": name, "precision": precision, "batch_size": batch_size, "round": turn} | speed
             rows.append(row | {"peak_gflops": peak[precision] / 1e9, "share_of_peak": share})
+        others = [measure_run(number) for number in IN_A_RUN]
         if torch:
-            row = {"organisation": "PyTorch", "precision": "mixed_bfloat16", "batch_size": batch_size, "round": turn}
-            rows.append(row | torch.measure_speed())
+            others.append({"organisation": "PyTorch", "batch_size": batch_size} | torch.measure_speed())
+        rows += [row | {"precision": keras.mixed_precision.global_policy().name, "round": turn} for row in others]
     return pd.DataFrame(rows)
 
 

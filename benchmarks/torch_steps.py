@@ -90,7 +90,9 @@ class Update:
         self.generator, self.discriminator = Generator(), Discriminator()
         for network in (self.generator, self.discriminator):
             network.to(memory_format=torch.channels_last)
-        self.averaged = [weight.detach().clone() for weight in self.generator.state_dict().values() if weight.is_floating_point()]
+        self.averaged = [
+            weight.detach().clone() for weight in self.generator.state_dict().values() if weight.is_floating_point()
+        ]
         rates = {"lr": 2e-4, "betas": (0.5, 0.999), "fused": True}
         self.of_generator = torch.optim.Adam(self.generator.parameters(), **rates)
         self.of_discriminator = torch.optim.Adam(self.discriminator.parameters(), **rates)

@@ -332,8 +332,9 @@ def test_a_finished_training_stays_and_another_recipe_is_refused(folders):
 
 def test_updates_are_counted_however_many_images_there_are():
     recipe = Recipe(batch_size=8, updates=5000, sample_every=250)
-    assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(5000, 250), (1250, 62), (109, 5), (10, 1)]
-    assert [recipe.count_updates(number) for number in (3, 25, 363)] == [1, 4, 46]
+    assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(157, 8), (157, 8), (109, 5), (10, 1)]
+    assert [recipe.count_updates(number) for number in (3, 25, 363)] == [32, 32, 46], "short epochs would cost time"
+    assert replace(recipe, updates=4).count_updates(25) == 4
     assert replace(recipe, loss="wasserstein").count_real(363) == 40
 
 
