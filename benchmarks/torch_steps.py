@@ -5,6 +5,7 @@ channels last, fused Adam, bfloat16 by autocast, upsampling and convolution as o
 Its arguments are the number of threads and of images an update. It reads lines "UPDATES" from standard input and answers each with the seconds and CPU seconds an update.
 """
 
+import itertools
 import sys
 import time
 
@@ -37,7 +38,7 @@ class Generator(nn.Module):
         super().__init__()
         self.dense, self.norm = nn.Linear(LATENT, 4 * 4 * 256, bias=False), nn.BatchNorm2d(256)
         parts, widths = [], (256, 256, 128, 64, 32)
-        for num_in, num_out in zip(widths[:-1], widths[1:], strict=True):
+        for num_in, num_out in itertools.pairwise(widths):
             parts += [DoubleAndConvolve(num_in, num_out), nn.BatchNorm2d(num_out), nn.ReLU()]
         self.parts, self.last = nn.Sequential(*parts), DoubleAndConvolve(32, 1, bias=True)
 
@@ -52,7 +53,7 @@ class Discriminator(nn.Module):
         widths = (1, 32, 64, 128, 256)
         layers = [
             layer
-            for num_in, num_out in zip(widths[:-1], widths[1:], strict=True)
+            for num_in, num_out in itertools.pairwise(widths)
             for layer in (nn.Conv2d(num_in, num_out, 4, 2, 1), nn.LeakyReLU(0.2))
         ]
         self.parts, self.last = nn.Sequential(*layers), nn.Conv2d(256, 256, 4, 2, 1)

@@ -334,7 +334,9 @@ def test_updates_are_counted_however_many_images_there_are():
     recipe = Recipe(batch_size=8, updates=5000, sample_every=250)
     assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(157, 8), (157, 8), (109, 5), (10, 1)]
     assert [recipe.count_updates(number) for number in (3, 25, 363)] == [32, 32, 46], "short epochs would cost time"
-    assert replace(recipe, updates=4).count_updates(25) == 4
+    assert [replace(recipe, updates=number).count_updates(8) for number in (4, 80)] == [1, 10], (
+        "a short training has epochs, too"
+    )
     assert replace(recipe, loss="wasserstein").count_real(363) == 40
 
 
