@@ -158,6 +158,7 @@ def begin(**asked):
     machine = backend.configure(asked["PRECISION"], threads=UNIT_THREADS)
     profile = profiles.load_profile(asked["PROFILE"])
     classifier = profile.make_classifier(asked["CLASSIFIER"])
+    classifier.build(2)  # weights that it needs and that aren't here are fetched or asked for now, not after an hour
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
