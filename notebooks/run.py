@@ -59,6 +59,8 @@ def run_notebooks(options):
     sources.add_classes(source, options.also)
     size = profile.load_profile(options.profile)
     if options.fakes:
+        if options.gan_recipe:
+            raise ValueError("FAKES and GAN_RECIPE were both given, and with FAKES no GAN is trained: leave one out.")
         options.fakes = imported.find_folder(options.fakes)
         imported.find_fakes(options.fakes, source.minority, size.num_fakes, size.num_seeds)
         if options.sweep == "real":

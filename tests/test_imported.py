@@ -353,6 +353,8 @@ def test_a_study_on_fakes_of_another_tool_from_one_command(tmp_path, phantom_fol
     few = run_study(tmp_path, *given, "--fakes", generate(tmp_path / "few", 3))
     assert few.returncode == 1 and "FAKES, folder few, holds 3 images, and 12 fakes are to be added" in few.stderr
     assert "Notebook 1" not in few.stdout, "said before anything is done"
+    both = run_study(tmp_path, *given, "--fakes", diffusion, "--gan-recipe", "hinge")
+    assert both.returncode == 1 and "FAKES and GAN_RECIPE were both given" in both.stderr
 
     done = run_study(tmp_path, *given, "--fakes", diffusion)
     assert done.returncode == 0, done.stdout + done.stderr
