@@ -1,6 +1,6 @@
 # make study   three notebooks, top to bottom
 #              (DATA=… PROFILE=quick|study|full RUN=… CLASSES=… MINORITY=… ALSO=… GROUPS=… SWEEPS=1 SCHEDULER=tcp://…
-#              CLASSIFIER=… GAN_RECIPE=… TEST_SHARE=…)
+#              CLASSIFIER=… GAN_RECIPE=… FAKES=… TEST_SHARE=…)
 # make sweep   one sweep alone: SWEEP=fakes (other numbers of fakes) or SWEEP=real (fewer real images), same settings
 # make clean   delete what a run has written: RUN=…; without it, list the runs
 # make data    download the Kaggle set          make test    everything that is promised, checked
@@ -13,7 +13,7 @@ RUN_IN := $(VENV)/bin/python
 
 # What may be given behind `make study`. A value goes to the recipes as ASKED_NAME in the environment, where neither make nor a shell
 # reads it as anything but text. A variable of that name in your shell's environment doesn't count.
-PARAMETERS := DATA PROFILE RUN CLASSES MINORITY ALSO GROUPS SWEEPS SCHEDULER CLASSIFIER GAN_RECIPE TEST_SHARE SWEEP PYTHON
+PARAMETERS := DATA PROFILE RUN CLASSES MINORITY ALSO GROUPS SWEEPS SCHEDULER CLASSIFIER GAN_RECIPE FAKES TEST_SHARE SWEEP PYTHON
 given = $(filter command,$(origin $(1)))
 $(foreach name,$(PARAMETERS),$(eval unexport $(name)))
 $(foreach name,$(PARAMETERS),$(eval export ASKED_$(name) = $$(if $$(call given,$(name)),$$(value $(name)))))
@@ -34,7 +34,7 @@ endif
 
 ASKED = --data="$$ASKED_DATA" --profile="$$ASKED_PROFILE" --run="$$ASKED_RUN" --classes="$$ASKED_CLASSES" \
   --minority="$$ASKED_MINORITY" --also="$$ASKED_ALSO" --groups="$$ASKED_GROUPS" --scheduler="$$ASKED_SCHEDULER" \
-  --classifier="$$ASKED_CLASSIFIER" --gan-recipe="$$ASKED_GAN_RECIPE" --test-share="$$ASKED_TEST_SHARE"
+  --classifier="$$ASKED_CLASSIFIER" --gan-recipe="$$ASKED_GAN_RECIPE" --fakes="$$ASKED_FAKES" --test-share="$$ASKED_TEST_SHARE"
 
 study: $(VENV)/installed
 	@$(RUN_IN) notebooks/run.py $(ASKED) --sweeps="$$ASKED_SWEEPS"

@@ -28,12 +28,12 @@ from traitlets.config import Config
 import utils
 from xraygan import disk, run
 from xraygan.comparison import metrics, profile
-from xraygan.data import sources
+from xraygan.data import imported, sources
 
 SHARED = ("DATA", "PROFILE", "RUN")
 PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
     "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS", "CLASSIFIER", "TEST_SHARE"),
-    "2_gan_training": (*SHARED, "GAN_RECIPE"),
+    "2_gan_training": (*SHARED, "GAN_RECIPE", "FAKES"),
     "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
 }
 SWEEPS = ("fakes", "real")
@@ -57,7 +57,14 @@ def run_notebooks(options):
     """Check what was asked for before anything is done, then do it."""
     source = sources.find_source(options.data, options.classes, options.minority)
     sources.add_classes(source, options.also)
-    profile.load_profile(options.profile)
+    size = profile.load_profile(options.profile)
+    if options.fakes:
+        if options.gan_recipe:
+            raise ValueError("FAKES and GAN_RECIPE were both given, and with FAKES no GAN is trained: leave one out.")
+        options.fakes = imported.find_folder(options.fakes)
+        imported.find_fakes(options.fakes, source.minority, size.num_fakes, size.num_seeds)
+        if options.sweep == "real":
+            raise ValueError(imported.NOT_FROM_FEW)
     folders = run.open_folders(run.choose_name(options.run, source.name, options.profile))
     parameters = {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
@@ -72,11 +79,12 @@ def run_notebooks(options):
         "CLASSIFIER": options.classifier,
         "TEST_SHARE": read_share(options.test_share),
         "GAN_RECIPE": options.gan_recipe,
+        "FAKES": options.fakes and from_notebooks(options.fakes),
     }
     require_text(parameters)
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
-    names = options.only or (list_missing(folders, options.sweep) if options.sweep else NOTEBOOKS)
+    names = options.only or (list_missing(folders, options) if options.sweep else NOTEBOOKS)
     with disk.held(folders.results), processes.private_folder() as private:
         for number, name in enumerate(names, start=1):
             print(f"Notebook {number} of {len(names)}: {name}", flush=True)
@@ -157,6 +165,7 @@ def parse_arguments():
         "groups": "CSV with columns file and group (patients), kept together in the split",
         "classifier": "a name in xraygan/comparison/classifier.py, NETWORKS; by default the study's CNN",
         "test-share": "draw this share of all images for the test, by patient, anew for each replicate; by default the test folder is taken",
+        "fakes": "folder of fakes that another tool made, or of the folders 0, 1, … of them, one a replicate: then no GAN is trained",
         "gan-recipe": "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan",
         "sweeps": "yes or no: also try other numbers of fakes (hours more)",
         "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
@@ -233,11 +242,15 @@ def without_traces(notebook):
     return notebook
 
 
-def list_missing(folders, sweep):
-    """The notebooks that a sweep needs and that haven't been run: the first; the second where the fakes of its GAN are swept."""
-    needed = {"before_gan": "1_before_gan"} | ({"dcgan_generator": "2_gan_training"} if sweep == "fakes" else {})
-    has_record = (folders.results / "record.json").exists()
-    return [notebook for model, notebook in needed.items() if not (has_record and run.is_saved(folders, model))]
+def list_missing(folders, options):
+    """The notebooks that a sweep needs and that haven't been run: the first; the second where its fakes are swept or are to be others."""
+    record = run.read_record(folders) if (folders.results / "record.json").exists() else {}
+    has_fakes = "imported" in record or (record and run.is_saved(folders, "dcgan_generator"))
+    done = {
+        "1_before_gan": record and run.is_saved(folders, "before_gan"),
+        "2_gan_training": options.sweep == "real" or (has_fakes and not options.fakes),
+    }
+    return [name for name, is_done in done.items() if not is_done]
 
 
 def run_sweep(name, source, folders, options):
@@ -247,9 +260,11 @@ def run_sweep(name, source, folders, options):
 
     opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
+    if not units:
+        raise ValueError(scarcity.explain_nothing(opened))
     published.restore_units(opened, units)
     table = workers.train_units(opened, units, options.scheduler)
-    print(f"\n{figures.summarise_arms(table).to_string()}")
+    print(f"\n{figures.summarise_arms(table, opened.maker).to_string()}")
     if name == "fakes":
         figures.show_fakes_sweep(table, opened)
     elif found := scarcity.summarise(opened):

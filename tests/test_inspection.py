@@ -1,10 +1,12 @@
 """The look inside: heat maps point where the network looks, shares are counted right, the map of features is centred."""
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from xraygan.comparison import inspection, units
-from xraygan.comparison.classifier import Classifier, predict
+from xraygan.comparison.classifier import Classifier, add_decision, predict
 from xraygan.data.dataset import Setting
 from xraygan.report import figures
 
@@ -38,6 +40,26 @@ def test_heat_is_a_share_of_its_largest(images, num_classes):
     heat = inspection.grad_cam(Classifier().build(num_classes), images, label=num_classes - 1)
     assert heat.min() >= 0
     assert set(heat.max(axis=(1, 2)).round(6)) <= {0.0, 1.0}
+
+
+def test_the_maps_of_a_network_inside_the_network_are_found(images):
+    """The same layers, once inside a model of their own and once not: the same heat, also when it's asked for again."""
+
+    def convolve(x):
+        for filters in (4, 8):
+            x = layers.Conv2D(
+                filters, 3, strides=4, activation="relu", kernel_initializer=keras.initializers.HeNormal(filters)
+            )(x)
+        return layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+
+    image, inner = (keras.Input((128, 128, 1)) for _ in range(2))
+    block = keras.Sequential([keras.Input((16,)), layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(1))])
+    flat = keras.Model(image, add_decision(block(convolve(image)), 2, iter([3]).__next__))
+    nested = keras.Model(image, add_decision(block(keras.Model(inner, convolve(inner))(image)), 2, iter([3]).__next__))
+    expected = inspection.grad_cam(flat, images)
+    assert expected.shape[1:] == (8, 8) and expected.any()
+    for _ in range(2):
+        np.testing.assert_allclose(inspection.grad_cam(nested, images), expected, atol=1e-6)
 
 
 def test_shares_found_are_those_of_the_predictions(images):

@@ -206,8 +206,30 @@ def dense(next_seed, **arguments):
     return keras.layers.Dense(4, kernel_initializer=keras.initializers.GlorotUniform(next_seed()), **arguments)
 
 
-def conv_block(next_seed, filters=3):
-    return keras.Sequential([keras.layers.Conv2D(filters, 3), keras.layers.ReLU()])
+def conv_block(next_seed, filters=3, last=keras.layers.ReLU):
+    return keras.Sequential([keras.layers.Conv2D(filters, 3), last()])
+
+
+def make_activation(factor):
+    def activate(x):
+        return keras.ops.relu(factor * x)
+
+    return activate
+
+
+def make_curve():
+    def activate(x):
+        return keras.ops.tanh(x)
+
+    return activate
+
+
+def with_weights(next_seed, value=1.0):
+    """A layer whose weights come from a file, say."""
+    layer = keras.layers.Dense(3)
+    layer.build((None, 8, 8, 1))
+    layer.kernel.assign([[0.0, value, 2.0]])
+    return layer
 
 
 VARIANTS = {
@@ -216,6 +238,10 @@ VARIANTS = {
     "another code of one's own layer": (lambda next_seed: make_doubling(), lambda next_seed: make_tripling()),
     "another precision of a layer": (dense, functools.partial(dense, dtype="float32")),
     "a block inside": (conv_block, functools.partial(conv_block, filters=2)),
+    "one's own layer in a block": tuple(functools.partial(conv_block, last=last) for last in (make_doubling, make_tripling)),
+    "one's own activation": tuple(functools.partial(dense, activation=own) for own in (make_activation(2), make_curve())),
+    "what an activation encloses": tuple(functools.partial(dense, activation=make_activation(factor)) for factor in (2, 3)),
+    "pretrained weights": (with_weights, functools.partial(with_weights, value=1.5)),
 }
 
 

@@ -90,7 +90,7 @@ def given(done):
     "`touch harm`", "$(touch harm)", "$(shell touch harm)", "a$b$$c${HOME}", 'say "hi"; touch harm', "it's", "two  blanks ",
     "two\nlines", "#1 \\", "{r}", "*", "~", "--refresh", "한글", "a=b", "; touch harm", "|", "%",
 ])  # fmt: skip
-@pytest.mark.parametrize("name", ["DATA", "SWEEPS"])
+@pytest.mark.parametrize("name", ["DATA", "SWEEPS", "FAKES"])
 def test_a_value_arrives_as_it_was_given(installed, name, value):
     before = sorted(path.name for path in installed.iterdir())
     assert given(make(installed, "study", f"{name}={value}"))[f"--{name.lower()}"] == value
@@ -99,7 +99,7 @@ def test_a_value_arrives_as_it_was_given(installed, name, value):
 
 def test_the_environments_variables_of_those_names_do_not_count(installed):
     """Nor those that make itself hands on to its recipes."""
-    names = ("DATA", "PROFILE", "RUN", "GROUPS", "CLASSES", "MINORITY", "SWEEPS", "SCHEDULER", "PYTHON")
+    names = ("DATA", "PROFILE", "RUN", "GROUPS", "CLASSES", "MINORITY", "SWEEPS", "SCHEDULER", "FAKES", "PYTHON")
     harm = {name: "from elsewhere" for name in names} | {f"ASKED_{name}": "from elsewhere" for name in names}
     options = given(make(installed, "study", **harm))
     assert set(options.values()) == {""}

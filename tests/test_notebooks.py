@@ -276,6 +276,7 @@ def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom
     [
         ("1_before_gan", {"CLASSES": ["NORMAL", "COVID19"]}, "CLASSES is ['NORMAL', 'COVID19']; it must be text"),
         ("2_gan_training", {"GAN_RECIPE": 7}, "GAN_RECIPE is 7; it must be text"),
+        ("2_gan_training", {"FAKES": 7}, "FAKES is 7; it must be text"),
         ("3_after_gan", {"SWEEPS": "yes"}, "SWEEPS is 'yes'; it must be True or False"),
     ],
 )

@@ -50,3 +50,24 @@ def test_notebook_2_writes_down_the_recipe_that_it_was_asked_for(opened, tmp_pat
     assert open_study(**asked).recipe == hinge.recipe
     with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of"):
         open_study(0, GAN_RECIPE="stylegan", **asked)
+
+
+def test_a_run_has_a_gan_or_the_fakes_of_another_generator(opened, tmp_path, phantom_folder, capsys):
+    study, open_with = opened
+    open_with()  # writes the profile
+    asked = {"DATA": str(phantom_folder), "PROFILE": str(tmp_path / "tiny.yaml"), "RUN": "study", "PRECISION": "float32"}
+    with pytest.raises(
+        ValueError, match="the run study has a GAN and its fakes: choose another name with RUN for those that FAKES names"
+    ):
+        open_study(0, GAN_RECIPE="dcgan", FAKES="diffusion", **asked)
+    record = run.read_record(study.folders)
+    run.note(study.folders, recipe=None, imported={"name": "x", "digests": ["0"], "number": 24, "real": [0]})
+    disk.write_json(study.folders.results / "record.json", run.read_record(study.folders) | {"models": {}})
+    theirs = open_study(0, GAN_RECIPE="dcgan", FAKES="diffusion", **asked)
+    assert theirs.recipe is None and "no GAN is trained" in capsys.readouterr().out
+    assert (
+        open_study(**asked).imported.name == "x"
+        and recall_study(str(phantom_folder), "study", store=study.store).recipe is None
+    )
+    ours = open_study(0, GAN_RECIPE="dcgan", FAKES="", **asked)
+    assert ours.imported is None and run.read_record(study.folders)["recipe"] == record["recipe"]

@@ -2,8 +2,8 @@
 
 A description (a frozen dataclass) is written out field by field. A function that a description names is written out as its code,
 without comments, docstrings and the names of its local variables, and with the code of the functions and the values of the constants
-of this project that it uses. A network is written out as the configuration of its built layers. So an edited constant, range or layer
-makes another key, and a reworded comment or a renamed local variable doesn't.
+of this project that it uses. A network is written out as the configuration of its built layers, with the weights that it was given from
+elsewhere. So an edited constant, range or layer makes another key, and a reworded comment or a renamed local variable doesn't.
 
 What a library does is known by its name alone: a run's record says which versions there were.
 """
@@ -64,8 +64,8 @@ def describe(value):
 def write_code(function, _callers=()):
     """The code of a function or class as text in which only what it computes can be seen.
 
-    Functions of this project that it uses are followed. A registry (a dict of functions) stays a name: which entry is used, a
-    description says.
+    Functions of this project that it uses are followed, and so is what a function that another one made has from there. A registry (a
+    dict of functions) stays a name: which entry is used, a description says.
 
     Raises:
         ValueError: its source can't be read.
@@ -76,7 +76,8 @@ def write_code(function, _callers=()):
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError) as error:
         raise ValueError(f"the code of {function!r} can't be read: define it by `def` in a file or in a notebook.") from error
-    node = _Canonical(sys.modules[function.__module__], (*_callers, function)).visit(tree.body[0])
+    enclosed = inspect.getclosurevars(function).nonlocals if isinstance(function, types.FunctionType) else {}
+    node = _Canonical(vars(sys.modules[function.__module__]) | enclosed, (*_callers, function)).visit(tree.body[0])
     node.name = ""
     return _write(node)
 
@@ -84,8 +85,8 @@ def write_code(function, _callers=()):
 class _Canonical(ast.NodeTransformer):
     """Numbers local variables instead of naming them, and puts hashes and values in the place of this project's functions and constants."""
 
-    def __init__(self, module, callers):
-        self.module, self.callers, self.local_names = module, callers, {}
+    def __init__(self, known, callers):
+        self.known, self.callers, self.local_names = known, callers, {}
 
     def visit_FunctionDef(self, node):
         """Also of a function inside a function: its variables are numbered on."""
@@ -122,10 +123,10 @@ class _Canonical(ast.NodeTransformer):
     def visit_Name(self, node):
         if node.id in self.local_names:
             return ast.Constant(self.local_names[node.id])
-        return self._resolve(node, getattr(self.module, node.id, node))
+        return self._resolve(node, self.known.get(node.id, node))
 
     def visit_Attribute(self, node):
-        owner = getattr(self.module, node.value.id, None) if isinstance(node.value, ast.Name) else None
+        owner = self.known.get(node.value.id) if isinstance(node.value, ast.Name) else None
         if isinstance(owner, types.ModuleType) and _is_ours(owner):
             return self._resolve(node, getattr(owner, node.attr, node))
         return self.generic_visit(node)
@@ -163,18 +164,48 @@ def _write(node):
 
 @functools.cache
 def describe_network(build, *arguments):
-    """A hash of the network that `build(*arguments, next_seed)` gives, whatever its code looks like."""
+    """A hash of the network that `build(*arguments, next_seed)` gives, whatever its code looks like.
+
+    It is built twice, with other seeds: what is the same in both comes from elsewhere, from a file of pretrained weights say.
+    """
     import keras  # here, so that naming the arms needs no deep-learning library
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")  # whatever this process computes in; a layer's own precision is seen
-    try:
-        model = build(*arguments, itertools.count().__next__)  # so it is seen which layer takes which seed
+    try:  # seeds that are counted show which layer takes which
+        model, other = (build(*arguments, itertools.count(first).__next__) for first in (0, 10**6))
     finally:
         keras.config.set_dtype_policy(policy)
-    own_layers = {type(layer) for layer in model.layers if _is_ours(sys.modules[type(layer).__module__])}
-    code = sorted(describe(kind) for kind in own_layers)  # a configuration has no more than a layer's name
-    return digest([_number_layers(model), code], 16)
+    code = sorted({describe(part) for layer in _list_layers(model) for part in _list_own_code(layer)})
+    pretrained = _hash_pretrained(model, other)
+    return digest([_number_layers(model), code, *pretrained], 16)
+
+
+def _list_layers(model):
+    """All layers of a model, also those of models inside it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _list_layers(layer)
+
+
+def _list_own_code(layer):
+    """What of a layer is this project's: its class, a function that it holds. Its configuration has no more than their names."""
+    held = [value for name, value in vars(layer).items() if not hasattr(type(layer), name)]  # Keras wraps its methods
+    functions = [value for value in held if isinstance(value, types.FunctionType)]
+    return [part for part in (type(layer), *functions) if _is_ours(sys.modules[part.__module__])]
+
+
+def _hash_pretrained(model, other):
+    """A hash of the weights that don't depend on the seeds and that aren't one number all over, in a list; an empty one where there are none."""
+    import keras
+
+    digests = []
+    for one, another in zip(model.weights, other.weights, strict=True):
+        values, elsewhere = (keras.ops.convert_to_numpy(weights) for weights in (one, another))
+        if values.min() < values.max() and (values == elsewhere).all():
+            digests.append(hashlib.sha256(values.tobytes()).hexdigest())
+    return [digest(digests, 16)] if digests else []
 
 
 def _number_layers(model):

@@ -155,11 +155,11 @@ def read_record(folders):
 
 
 def note(folders, **entries):
-    """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `models` is merged with what is there."""
+    """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `models` is merged with what is there, None removes."""
     record = read_record(folders)
     for key, value in json.loads(json.dumps(entries)).items():
         record[key] = record[key] | value if key in GROWING else value
-    disk.write_json(folders.results / "record.json", record)
+    disk.write_json(folders.results / "record.json", {key: value for key, value in record.items() if value is not None})
 
 
 def get_precision(record):

@@ -62,7 +62,7 @@ ARMS = {
     "oversampling": Arm("training images of the minority class again", adds=(("copies", 1.0),)),
     "classical": Arm("training images of the minority class shifted, rotated, flipped", adds=(("transformed", 1.0),)),
     "on_the_fly": Arm("nothing; every image of every class is shifted, rotated, flipped anew each time", transforms=True),
-    "gan": Arm("fakes of the GAN", adds=(("fakes", 1.0),)),
+    "gan": Arm("fakes", adds=(("fakes", 1.0),)),
     "gan_and_classical": Arm("half fakes, half classical", adds=(("fakes", 0.5), ("transformed", 0.5))),
     "classical_without_flip": Arm(
         "as classical, but no flip: a flipped chest has its heart on the wrong side", adds=(("transformed", 1.0),), flips=False
@@ -80,9 +80,9 @@ def choose_arm(name):
     return keys.choose(ARMS, name, "the arm")
 
 
-def write_arm(name):
-    """An arm's name as a reader wants it."""
-    return name.replace("gan", "GAN").replace("_", " ")
+def write_arm(name, maker="GAN"):
+    """An arm's name as a reader wants it; `maker` is what makes its fakes, see `study.Study.maker`."""
+    return name.replace("_", " ").replace("gan", maker)
 
 
 class TrainingImages(NamedTuple):

@@ -4,6 +4,7 @@ Another classifier is one function (image size S, number of classes, next_seed) 
 `(B, S, S, 1)` in 0 to 1; its last layer is a `Dense` made by `add_decision`, which Grad-CAM and the judge of the fakes look behind.
 """
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -13,6 +14,7 @@ from keras import layers
 
 import utils
 from xraygan import backend, keys, training
+from xraygan.comparison import applications
 
 
 def study_cnn(image_size, num_classes, next_seed):
@@ -42,7 +44,29 @@ def add_decision(features, num_classes, next_seed):
     return layers.Dense(units, activation=activation, kernel_initializer=weights, dtype="float32")(features)
 
 
-NETWORKS = {"study_cnn": study_cnn}
+def fine_tuned(application, image_size, num_classes, next_seed):
+    """An application of Keras that has learned on ImageNet, and a new last layer."""
+    body = applications.build_pretrained(application, image_size)
+    return keras.Model(body.inputs[0], add_decision(body.output, num_classes, next_seed), name="classifier")
+
+
+def from_scratch(application, image_size, num_classes, next_seed):
+    """The same network with random weights."""
+    body = applications.build_untrained(application, image_size, next_seed)
+    return keras.Model(body.inputs[0], add_decision(body.output, num_classes, next_seed), name="classifier")
+
+
+NETWORKS = {
+    "study_cnn": study_cnn,
+    "mobilenet_untrained": functools.partial(from_scratch, applications.MOBILENET),
+    "densenet_untrained": functools.partial(from_scratch, applications.DENSENET),
+    "mobilenet": functools.partial(fine_tuned, applications.MOBILENET),
+    "densenet": functools.partial(fine_tuned, applications.DENSENET),
+}
+LEARNING_RATES = {
+    "mobilenet": 1e-4,
+    "densenet": 1e-4,
+}  # of networks for which `Classifier`'s own would undo what they have learned
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A look inside: how models treat fakes, where they look, and where real images, fakes and classical copies lie."""
 
+import functools
+
 import keras
 import numpy as np
 import pandas as pd
@@ -40,16 +42,15 @@ def grad_cam(model, images, label=1):
     the dense layers of the study's network tell places apart, so an average would point to places that it doesn't use.
 
     Args:
-        model: a classifier of `classifier.NETWORKS`; its last layer whose output has two dimensions of place gives the maps.
+        model: a classifier of `classifier.NETWORKS`; its last layer whose output has two dimensions of place gives the maps, also
+            where that layer is in a model inside the model.
         images: `uint8 (N, S, S, 1)`.
         label: the class to explain; with two classes the positive one, whatever is given.
 
     Returns:
         `float (N, H, W)`, 0 to 1, of the maps' size; all 0 where nothing speaks for the class.
     """
-    last_maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4][-1]
-    to_maps = keras.Model(model.inputs[0], last_maps)
-    to_features = keras.Model(last_maps, model.layers[-1].input)
+    to_maps, to_features = _split_at_last_maps(model)
 
     def score(maps):
         features = ops.cast(to_features(maps, training=False), "float32")
@@ -62,6 +63,31 @@ def grad_cam(model, images, label=1):
     heat = ops.relu(ops.sum(ops.cast(pull(0, 0), "float32") * ops.cast(maps, "float32"), axis=-1))
     heat = ops.convert_to_numpy(heat)
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def _split_at_last_maps(model):
+    """Two networks of a classifier's own layers: images → its last maps, and last maps → what its last layer takes."""
+    called = []  # (inputs, output) of the innermost layers, in their order
+
+    def call(layer, *inputs, **arguments):
+        if isinstance(layer, keras.Sequential):
+            return functools.reduce(lambda x, inner: call(inner, x), layer.layers, *inputs)
+        if hasattr(layer, "operations"):  # a functional model
+            unfold(layer, *inputs)
+            return called[-1][1]
+        output = layer(*inputs, **arguments)
+        called.append((inputs, output))
+        return output
+
+    def unfold(network, image):
+        copy = {"clone_function": lambda layer: layer, "call_function": call}  # the layers themselves, called once more
+        keras.models.clone_model(network, input_tensors=image, **copy)
+
+    image = keras.Input(model.input_shape[1:])
+    unfold(model, image)
+    last_maps = [output for _, output in called if len(getattr(output, "shape", ())) == 4][-1]
+    (features, *_), _ = called[-1]
+    return keras.Model(image, last_maps), keras.Model(last_maps, features)
 
 
 def map_features(model, images_by_kind, reference):

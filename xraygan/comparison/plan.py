@@ -66,16 +66,28 @@ def plan_fakes_instead(study):
     return [replace(plan_after(study), arm=FAKES_INSTEAD)]
 
 
+def plan_other_fakes(study):
+    """The unit, if any, whose fakes are of another GAN than the run's own, so that none of its models knows them."""
+    has_others = study.profile.num_seeds > 1 and not (study.imported and study.imported.is_shared)
+    return [replace(plan_after(study), seed=study.seed + 1)] if has_others else []
+
+
 def plan_fakes_sweep(study):
-    """The units with other numbers of fakes, in the setting with most classes: a tendency, no claim."""
+    """The units with other numbers of fakes, as many as there can be, in the setting with most classes: a tendency, no claim."""
     num_fakes, seeds = study.profile.num_fakes, list_seeds(study, min(SWEEP_SEEDS, study.profile.num_seeds))
     largest = study.settings[-1]
-    units = [unit for count in sorted({*FAKE_COUNTS, num_fakes}) for unit in list_units(largest, ["gan"], seeds, count)]
+    counts = [count for count in sorted({*FAKE_COUNTS, num_fakes}) if not study.imported or count <= study.imported.number]
+    units = [unit for count in counts for unit in list_units(largest, ["gan"], seeds, count)]
     return units + list_units(largest, ["nothing"], seeds, num_fakes)
 
 
 def plan_scarcity(study):
-    """The units that say what remedies are worth where patients are few, by replicate: so many real images of the minority class, every arm."""
+    """The units that say what remedies are worth where patients are few, by replicate: so many real images of the minority class, every arm.
+
+    There are none, nor of the learning curve, where the fakes are another generator's: it had seen more patients than so few.
+    """
+    if study.imported:
+        return []
     profile = study.profile
     sizes = _list_settings(study, profile.scarce_counts)
     units = [
@@ -88,6 +100,8 @@ def plan_scarcity(study):
 
 def plan_curve(study):
     """The units of the learning curve: nothing added, more and more real images of the minority class, at last perhaps all."""
+    if study.imported:
+        return []
     profile = study.profile
     settings = _list_settings(study, profile.curve_counts)
     if len(settings) < len(profile.curve_counts):

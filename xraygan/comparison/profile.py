@@ -54,11 +54,12 @@ class Profile:
 
     def make_classifier(self, network):
         """The `Classifier` of this size with a network of `classifier.NETWORKS`."""
-        from xraygan.comparison.classifier import NETWORKS, Classifier  # here, so that reading a profile needs no deep learning
+        from xraygan.comparison import classifier  # here, so that reading a profile needs no deep learning
 
-        keys.choose(NETWORKS, network, "CLASSIFIER")
-        return Classifier(
+        keys.choose(classifier.NETWORKS, network, "CLASSIFIER")
+        return classifier.Classifier(
             network=network,
+            learning_rate=classifier.LEARNING_RATES.get(network, classifier.Classifier.learning_rate),
             image_size=self.image_size,
             batch_size=self.classifier_batch,
             epochs=self.classifier_epochs,

@@ -7,6 +7,7 @@ import pandas as pd
 import utils
 from xraygan import disk
 from xraygan.comparison import exchange, plan, tables, units
+from xraygan.data import imported
 
 FOLDER = "few_patients"  # in results/RUN/
 
@@ -33,6 +34,13 @@ def list_units(study):
     """All units, by replicate, so that a study that is cut off has whole replicates."""
     wanted = dict.fromkeys([*plan.plan_scarcity(study), *plan.plan_curve(study)])
     return sorted(wanted, key=lambda unit: unit.seed)
+
+
+def explain_nothing(study):
+    """Why a run compares nothing where patients are few, a sentence."""
+    if study.imported:
+        return imported.NOT_FROM_FEW
+    return "This profile compares nothing at fewer patients; PROFILE = 'study' does."
 
 
 def summarise(study):

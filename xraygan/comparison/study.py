@@ -9,6 +9,7 @@ from xraygan import backend, disk, run
 from xraygan.comparison import profile as profiles
 from xraygan.comparison.classifier import Classifier
 from xraygan.data import audit, dataset, sources, split
+from xraygan.data.imported import Imported
 from xraygan.gan.recipe import Recipe
 
 UNIT_THREADS = 1  # processor threads of a classifier's training, in a notebook as in a worker: its last digits depend on them
@@ -24,7 +25,7 @@ class Study:
         run: name of the run whose notebook 1 made the split.
         profile: `profile.Profile`.
         classifier: `classifier.Classifier`.
-        recipe: the GAN's, a `recipe.Recipe`; None until notebook 2 has chosen it.
+        recipe: the GAN's, a `recipe.Recipe`; None until notebook 2 has chosen it, and where the fakes are another generator's.
         precision: "float32" or "mixed_bfloat16".
     """
 
@@ -64,6 +65,17 @@ class Study:
     def seed(self):
         """The run's own seed: of its split, its baseline and its GAN."""
         return self.record["seed"]
+
+    @property
+    def imported(self):
+        """The fakes of another generator, an `imported.Imported`; None where there are none."""
+        facts = self.record.get("imported")
+        return Imported(**facts) if facts else None
+
+    @property
+    def maker(self):
+        """What makes the fakes, as tables and figures call it."""
+        return self.imported.words if self.imported else "GAN"
 
     def title(self, text):
         """`text` as a figure's title: that of a run on the phantom says so."""
@@ -158,6 +170,7 @@ def begin(**asked):
     machine = backend.configure(asked["PRECISION"], threads=UNIT_THREADS)
     profile = profiles.load_profile(asked["PROFILE"])
     classifier = profile.make_classifier(asked["CLASSIFIER"])
+    classifier.build(2)  # weights that it needs and that aren't here are fetched or asked for now, not after an hour
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
@@ -192,13 +205,26 @@ def open_study(threads=UNIT_THREADS, **asked):
     _require_settings(record, profile, machine)
     recipe = Recipe(**record["recipe"]) if "recipe" in record else None
     if "GAN_RECIPE" in asked:
-        recipe = profile.make_recipe(asked["GAN_RECIPE"])
-        run.note(folders, recipe=vars(recipe))
+        recipe = _choose_recipe(folders, record, profile, asked)
     study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
     print(
         f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}."
     )
     return study
+
+
+def _choose_recipe(folders, record, profile, asked):
+    """The recipe that notebook 2 was asked for, noted in the record; None where FAKES names another generator's images."""
+    if not asked.get("FAKES"):
+        recipe = profile.make_recipe(asked["GAN_RECIPE"])
+        run.note(folders, recipe=vars(recipe), imported=None)
+        return recipe
+    if "dcgan_generator" in record["models"]:
+        raise ValueError(
+            f"the run {folders.run} has a GAN and its fakes: choose another name with RUN for those that FAKES names."
+        )
+    print("FAKES names another generator's images: no GAN is trained, and the cells about one show nothing.")
+    return None
 
 
 def recall_study(data, name, recipe_name="dcgan", store=None):
@@ -207,6 +233,7 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
     record = run.read_record(folders)
     profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
     recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)
+    recipe = None if "imported" in record else recipe
     return _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"], store)
 
 

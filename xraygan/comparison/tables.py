@@ -5,6 +5,7 @@ import pandas as pd
 
 from xraygan import disk
 from xraygan.comparison import metrics, units, verdict
+from xraygan.comparison.arms import choose_arm
 from xraygan.comparison.classifier import read_predictions
 from xraygan.data import split
 
@@ -30,7 +31,8 @@ def tabulate_units(study, wanted):
             facts = {name: fact for name, fact in disk.read_json(files.facts).items() if name not in NOT_SHOWN}
             _, scores = units.read_results(files, unit.setting)
             name = {"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed, "num_extra": unit.num_extra}
-            rows.append(name | facts | scores)
+            made = {"maker": study.maker if choose_arm(unit.arm).needs_fakes else ""} if study.imported else {}
+            rows.append(name | made | facts | scores)
     return pd.DataFrame(rows)
 
 

@@ -58,7 +58,9 @@ def describe_unit(study, unit):
         "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
         "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, arms.TrainingImages, tabulate_predictions]),
     }
-    if arm.needs_fakes:
+    if arm.needs_fakes and study.imported:
+        description["gan"] = {"imported": study.imported.choose_digest(unit.seed - study.seed)}
+    elif arm.needs_fakes:
         description["gan"] = study.recipe.describe() | {"code": keys.describe(GAN_CODE)}
         if not unit.setting.num_real:  # the baseline chooses the GAN's epoch
             description["gan"]["judge"] = {name: record[name] for name in ("classes", "minority", "seed")}

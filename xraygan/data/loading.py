@@ -100,12 +100,17 @@ def load_every_image(paths, image_size=utils.IMAGE_SIZE):
     Raises:
         ValueError: one isn't.
     """
+    return read_every_image(paths, image_size).images
+
+
+def read_every_image(paths, image_size):
+    """The same as `LoadedImages`, with the facts about the files."""
     loaded = load_images(paths, None, image_size, show_progress=False)
     for row, problem in loaded.problems.items():
         raise ValueError(
             f"{len(loaded.problems)} of {len(loaded.kept)} images can't be read ({Path(paths[row]).name}: {problem.why})."
         )
-    return loaded.images
+    return loaded
 
 
 # One file

@@ -53,18 +53,37 @@ def write_fakes(generator, folder, class_name, num_fakes, first_seed):
         and all((folder / file).exists() for file in files)
     ):
         return manifest
+    latent_dim, starts = generator.input_shape[-1], range(0, num_fakes, BATCH_SIZE)
+    batches = (draw(generator, draw_noise(seeds[start : start + BATCH_SIZE], latent_dim)) for start in starts)
+    _replace(folder, class_name, manifest, utils.progress(batches, total=len(starts), desc="writing fakes", unit="batch"))
+    return manifest
+
+
+def write_imported(images, origins, folder, class_name):
+    """Write fakes that another generator made, as `write_fakes` writes those of a GAN; returns the manifest: file, class, origin.
+
+    Args:
+        images: `uint8 (N, S, S, 1)`.
+        origins: the name of the file that each came from.
+    """
+    files = [f"{class_name}/fake_{index:04d}.png" for index in range(len(images))]
+    manifest = pd.DataFrame({"file": files, "class": class_name, "origin": origins})
+    _replace(folder, class_name, manifest, [images])
+    return manifest
+
+
+def _replace(folder, class_name, manifest, batches):
+    """Write the fakes of a manifest in place of all that are there."""
+    path = folder / "manifest.csv"
     path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
     for place in (folder, folder / class_name):
         disk.remove_drafts(place)
     for old in (folder / class_name).glob("fake_*.png"):
         old.unlink()
-    latent_dim = generator.input_shape[-1]
-    for start in utils.progress(range(0, num_fakes, BATCH_SIZE), desc="writing fakes", unit="batch"):
-        images = draw(generator, draw_noise(seeds[start : start + BATCH_SIZE], latent_dim))
-        for file, image in zip(files[start : start + BATCH_SIZE], images, strict=True):
-            utils.save_png(image, folder / file)
+    images = (image for batch in batches for image in batch)
+    for file, image in zip(manifest["file"], images, strict=True):
+        utils.save_png(image, folder / file)
     utils.write_table(manifest, path)
-    return manifest
 
 
 def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE, count=None):

@@ -10,6 +10,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
+SAME_PICTURE = 0.1  # two files of one picture are at most 0.06 apart, re-encoded and resized; two radiographs at least 0.28
 COPY_RATIO = 0.5  # a fake twice as near to a training image as to any held-out one is called a copy
 WINDOW, STEP, SHIFTS = 48, 2, 17  # pixels of a 64-pixel image: the part compared, its sampling, the offsets tried each way
 BLOCK = 2048  # images compared at a time: keeps the memory small
@@ -121,13 +122,19 @@ def count_copies(fakes, fresh):
     }
 
 
+def count_real(images, real):
+    """How many images show the very picture of one of some real images, such as a real file among fakes; both `uint8 (N, S, S, 1)`."""
+    return int((copy_distances(images, real).min(axis=1) < SAME_PICTURE).sum()) if len(real) else 0
+
+
 @dataclass(frozen=True)
 class Copies:
     """What the search for copies found.
 
     Attributes:
         nearest: table of `nearest`, a row a fake.
-        summary: dict of `count_copies`, and `duplicate_share` of the fakes.
+        summary: dict of `count_copies`, `duplicate_share` of the fakes, and `real`: how many show the very picture of a real image of
+            either kind, which is an alarm by itself.
         fakes, training, held_out: the images that were compared.
     """
 
@@ -155,10 +162,12 @@ def find_copies(fakes, training, held_out):
         training: what the GAN saw.
         held_out: real images of the same class that it never saw; of more than `MOST_FRESH` a draw is compared (`fresh` in the summary).
     """
+    real = count_real(fakes, np.concatenate([training, held_out]))
     held_out = _draw(np.asarray(held_out), MOST_FRESH)
     table = nearest(fakes, training, held_out)
     summary = count_copies(table, nearest_of_held_out(training, held_out))
-    return Copies(table, {"duplicate_share": duplicate_share(fakes, training)} | summary, fakes, training, held_out)
+    summary |= {"duplicate_share": duplicate_share(fakes, training), "real": real, "alarm": summary["alarm"] or real > 0}
+    return Copies(table, summary, fakes, training, held_out)
 
 
 def duplicate_share(images, training):

@@ -1,6 +1,7 @@
 """Every figure of the notebooks: two widths, one colour an arm, readable in grey."""
 
 import base64
+import functools
 import inspect
 import textwrap
 
@@ -310,15 +311,15 @@ def list_layers(model):
     return pd.DataFrame(rows)
 
 
-def summarise_arms(table):
-    """The mean of each arm in each setting; `table` is `tables.tabulate_units`."""
+def summarise_arms(table, maker="GAN"):
+    """The mean of each arm in each setting; `table` is `tables.tabulate_units`, `maker` what makes the fakes, see `study.Study.maker`."""
     columns = ["extra_images", "updates", "best_update", "balanced_accuracy", "sensitivity", "auroc"]
     means = table.groupby(["setting", "arm"], sort=False)[columns].mean()
-    return means.rename(index=write_arm, level="arm").round(3)
+    return means.rename(index=functools.partial(write_arm, maker=maker), level="arm").round(3)
 
 
-def draw_arms(table, title):
-    """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` is `tables.tabulate_units`."""
+def draw_arms(table, title, maker="GAN"):
+    """Balanced accuracy of every arm, a dot a seed and a bar for their mean, a panel a setting; `table` and `maker` as in `summarise_arms`."""
     settings = list(dict.fromkeys(table["setting"]))
     names = list(dict.fromkeys(table["arm"]))[::-1]
     size = (WIDE, 0.42 * len(names) + 1.3)
@@ -330,17 +331,18 @@ def draw_arms(table, title):
             axis.plot(values, [row] * len(values), marker, color=colour, alpha=0.6)
             axis.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
         axis.set(xlabel="balanced accuracy on test images", title=write_setting(setting))
-    axes[0, 0].set_yticks(range(len(names)), [write_arm(name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [write_arm(name, maker) for name in names])
     figure.suptitle(title)
     return figure
 
 
-def draw_contrasts(verdict, title):
+def draw_contrasts(verdict, title, maker="GAN"):
     """Every contrast's difference and interval in points, a panel a metric, its margin shaded; primary ones are drawn thick.
 
     Args:
         verdict: `verdict.reach_verdict`.
         title: of the figure.
+        maker: what makes the fakes, see `study.Study.maker`.
     """
     metrics = list(dict.fromkeys(verdict["metric"]))
     title += " (too few replicates for intervals)" if verdict["low"].isna().all() else ", with 95 % intervals"
@@ -350,7 +352,8 @@ def draw_contrasts(verdict, title):
         shown = verdict[verdict["metric"] == metric].iloc[::-1].reset_index(drop=True)
         _draw_differences(axis, shown, METRICS[metric])
         names = [
-            f"{write_arm(row.second)} − {write_arm(row.first)}, {write_setting(row.setting)}" for row in shown.itertuples()
+            f"{write_arm(row.second, maker)} − {write_arm(row.first, maker)}, {write_setting(row.setting)}"
+            for row in shown.itertuples()
         ]
         axis.set_yticks(range(len(shown)), names)
     figure.suptitle(f"{title}\nshaded: too small to matter; diamond: named beforehand")
@@ -368,14 +371,16 @@ def _draw_differences(axis, rows, metric):
     axis.set_xlabel(f"difference of {metric.words}, points")
 
 
-def draw_fakes_sweep(table, title):
-    """Balanced accuracy against the number of fakes: a line through the means of the seeds, a dot a seed; `table` is `tables.tabulate_units`."""
+def draw_fakes_sweep(table, title, maker="GAN"):
+    """Balanced accuracy against the number of fakes: a line through the means of the seeds, a dot a seed; arguments as in `summarise_arms`."""
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 3.6))
     counts = sorted(table["extra_images"].unique())
     for arm, rows in table.groupby("arm", sort=False):
         colour, marker = choose_look(arm)
         means = rows.groupby("extra_images")["balanced_accuracy"].mean()
-        axis.plot([counts.index(count) for count in means.index], means, color=colour, marker=marker, label=write_arm(arm))
+        axis.plot(
+            [counts.index(count) for count in means.index], means, color=colour, marker=marker, label=write_arm(arm, maker)
+        )
         places = [counts.index(count) for count in rows["extra_images"]]
         axis.plot(places, rows["balanced_accuracy"], ".", color=colour, markeredgecolor="white", markersize=9)
     axis.set_xticks(range(len(counts)), counts)
@@ -387,7 +392,7 @@ def draw_fakes_sweep(table, title):
 def show_fakes_sweep(table, study):
     """Draw the sweep over numbers of fakes and write it beside its table."""
     utils.write_table(table, study.folders.results / "sweep_number_of_fakes.csv")
-    figure = draw_fakes_sweep(table, study.title("number of fakes"))
+    figure = draw_fakes_sweep(table, study.title("number of fakes"), study.maker)
     return save_figure(figure, study.folders.images / "sweep_number_of_fakes.png")
 
 

@@ -13,6 +13,7 @@ from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS, format_metric
 from xraygan.data import audit
+from xraygan.data.imported import Imported
 
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
 
@@ -63,19 +64,32 @@ def _describe_shortcut(table):
 def describe_gan(study):
     """What notebook 2 found, as Markdown."""
     record, folder = study.record, study.folders.results / "gan"
-    history, judgement = utils.read_table(folder / "history.csv"), disk.read_json(folder / "judgement.json")
-    reason = "the nearest to validation images" if (folder / "fidelity.csv").exists() else "the last"
-    quality = folder / "quality.csv"
+    judgement, quality = disk.read_json(folder / "judgement.json"), folder / "quality.csv"
     lines = (
         describe_fidelity(utils.read_table(quality), judgement)
         if quality.exists()
         else ["There are too few test images to judge the fakes by numbers."]
     )
+    origin = _describe_import(study, judgement) if study.imported else _describe_training(record, judgement, folder)
+    return f"{_warn_of_drawings(record)}{origin}\n\n" + "\n".join(f"- {line}" for line in [*lines, describe_copies(judgement)])
+
+
+def _describe_training(record, judgement, folder):
+    """How the GAN was trained that drew the fakes."""
+    history = utils.read_table(folder / "history.csv")
+    reason = "the nearest to validation images" if (folder / "fidelity.csv").exists() else "the last"
     return (
-        _warn_of_drawings(record)
-        + f"{len(history)} epochs took {record['costs']['gan']['seconds'] / 60:.1f} minutes. The generator of epoch {judgement['kept_epoch']} "
-        + f"is kept, {reason}; it drew {judgement['fakes']} fakes of {write_class(record['minority'])}.\n\n"
-        + "\n".join(f"- {line}" for line in [*lines, describe_copies(judgement)])
+        f"{len(history)} epochs took {record['costs']['gan']['seconds'] / 60:.1f} minutes. The generator of epoch {judgement['kept_epoch']} "
+        f"is kept, {reason}; it drew {judgement['fakes']} fakes of {write_class(record['minority'])}."
+    )
+
+
+def _describe_import(study, judgement):
+    """Where fakes come from that another generator made."""
+    each = "all replicates have the same ones" if study.imported.is_shared else "each replicate has its own"
+    return (
+        f"{judgement['fakes']} fakes of {write_class(study.own.minority)} were taken from {write_class(study.imported.name)}; {each}. No GAN was "
+        "trained, and which images their generator had seen isn't known here."
     )
 
 
@@ -108,8 +122,10 @@ def describe_fidelity(quality, judgement):
 
 def describe_copies(judgement):
     """Whether the fakes are copies of training images, and how often fresh real images look as if they were."""
-    copies = f"{judgement['copies']} of {judgement['fakes']} fakes lie twice as near to a training image as to any image the GAN never saw"
-    chance = f"as {judgement['fresh_copies']} of {judgement['fresh']} real images that it never saw do"
+    copies = f"{judgement['copies']} of {judgement['fakes']} fakes lie twice as near to a training image as to any validation or test image"
+    chance = f"as {judgement['fresh_copies']} of {judgement['fresh']} real validation and test images do"
+    if judgement.get("real"):
+        return f"**Copies: alarm.** {judgement['real']} of {judgement['fakes']} fakes show the very picture of a real image. {copies}, {chance}."
     if judgement["alarm"]:
         return f"**Copies: alarm.** {copies}, more often than {chance}."
     return f"Copies: no alarm. {copies}, {chance}."
@@ -154,6 +170,8 @@ def write_verdict(study, contrasts, without_twins):
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
     }
+    if study.imported:
+        content["imported"] = {"name": study.imported.name, "is_shared": study.imported.is_shared}
     disk.write_json(folder / "verdict.json", content)
     return content
 
@@ -166,24 +184,33 @@ def _list_rows(table):
 def describe_verdict(verdict):
     """The answer, from `verdict.json`, its warnings, and the other contrasts, as Markdown."""
     warnings = [f"- {warning}" for warning in verdict["warnings"]]
-    lines = [*warnings, *_describe_other_contrasts(verdict)]
-    return f"{describe_answer(verdict['contrasts'])}\n\n" + "\n".join(lines)
+    imported = verdict.get("imported")
+    lines = [*warnings, *_describe_other_contrasts(verdict, f"fakes of {write_class(imported['name'])}" if imported else "GAN")]
+    return f"{describe_answer(verdict['contrasts'], _name_fakes(imported))}\n\n" + "\n".join(lines)
 
 
-def describe_answer(contrasts):
-    """The primary contrasts, a paragraph each, as Markdown, from the rows of `verdict.reach_verdict`."""
+def _name_fakes(imported):
+    """What a sentence calls the fakes; "these" where the verdict is about nothing but these very images."""
+    if not imported:
+        return "fakes"
+    return f"{'these ' if imported['is_shared'] else ''}fakes of {write_class(imported['name'])}"
+
+
+def describe_answer(contrasts, fakes="fakes"):
+    """The primary contrasts, a paragraph each, as Markdown, from the rows of `verdict.reach_verdict`; `fakes` is what they're called."""
     paragraphs = []
     for first, second in verdicts.PRIMARY_CONTRASTS[::-1]:
         rows = [row for row in contrasts if row["primary"] and (row["first"], row["second"]) == (first, second)]
         if rows:
-            paragraphs.append(f"**{OPENINGS[first]}** ({_describe_size(rows[0])}). " + " ".join(map(_describe_primary, rows)))
+            opening = f"**{fakes[0].upper()}{fakes[1:]} against {OTHERS[first]}** ({_describe_size(rows[0])}). "
+            paragraphs.append(opening + " ".join(_describe_primary(row, fakes) for row in rows))
     return "\n\n".join(paragraphs)
 
 
-OPENINGS = {"nothing": "Fakes against nothing added", "oversampling": "Fakes against duplicates of the same real images"}
+OTHERS = {"nothing": "nothing added", "oversampling": "duplicates of the same real images"}
 OUTCOMES = {
-    verdicts.BETTER: "fakes are better",
-    verdicts.WORSE: "fakes are worse",
+    verdicts.BETTER: "{fakes} are better",
+    verdicts.WORSE: "{fakes} are worse",
     verdicts.EQUIVALENT: "no difference that matters (less than {margin:.0f} points)",
     verdicts.INCONCLUSIVE: "still open; such a study finds a difference of {smallest_seen:.1f} points four times in five",
 }
@@ -197,17 +224,17 @@ def _count(number, word):
     return f"{number} {word}" + "s" * (number != 1)
 
 
-def _describe_primary(row):
+def _describe_primary(row, fakes):
     """One primary contrast by one metric, a sentence."""
     name = METRICS[row["metric"]].words
     start = f"{name[0].upper()}{name[1:]}: {write_difference(row)}"
     if pd.isna(row["low"]):
         return f"{start}; no claim is made, since it takes {verdicts.FEWEST_REPLICATES} or more replicates to tell a difference from chance."
-    numbers = {"margin": 100 * METRICS[row["metric"]].margin, "smallest_seen": 100 * row["smallest_seen"]}
-    return f"{start}: {OUTCOMES[row['outcome']].format(**numbers)}."
+    words = {"fakes": fakes, "margin": 100 * METRICS[row["metric"]].margin, "smallest_seen": 100 * row["smallest_seen"]}
+    return f"{start}: {OUTCOMES[row['outcome']].format(**words)}."
 
 
-def _describe_other_contrasts(verdict):
+def _describe_other_contrasts(verdict, maker):
     """The primary contrasts on fewer images, and which other contrasts are decided: lines of Markdown."""
     lines = []
     images = {(row["setting"], row["metric"]): row["images"] for row in verdict["contrasts"]}
@@ -215,7 +242,7 @@ def _describe_other_contrasts(verdict):
         if row["primary"] and row["images"] < images[row["setting"], row["metric"]]:
             lines.append(
                 f"- On the {row['images']:,} test images that have no twin in the train folder, nor another image of their patient where patients "
-                f"are known, {write_contrast(row)}: {write_difference(row)}."
+                f"are known, {write_contrast(row, maker)}: {write_difference(row)}."
             )
     others = [row for row in verdict["contrasts"] if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
@@ -223,7 +250,7 @@ def _describe_other_contrasts(verdict):
         f"- Of the {len(others)} other contrasts, {len(decided)} are decided (outcomes are adjusted for the number of contrasts, intervals aren't)"
         + (":" if decided else ".")
     )
-    return lines + [f"    - {write_contrast(row)}: {row['outcome']}, {write_difference(row)}" for row in decided]
+    return lines + [f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided]
 
 
 # Few patients
@@ -290,6 +317,7 @@ def list_warnings(record, shortcuts):
         warnings.append(
             f"`GROUPS` names no patient for {record['data']['without_group']} of the images: each is taken for a patient of its own."
         )
+    warnings += _warn_of_import(record)
     tables = {setting: table.set_index("view") for setting, table in shortcuts.groupby("setting", sort=False)}
     hidden = {setting: table.loc[audit.HIDDEN] for setting, table in tables.items() if audit.has_shortcut(table)}
     if hidden:
@@ -299,6 +327,28 @@ def list_warnings(record, shortcuts):
         )
         warnings.append(
             f"Shortcut: with the lungs hidden, a small classifier still has {numbers}. Most of what is compared there isn't lungs."
+        )
+    return warnings
+
+
+def _warn_of_import(record):
+    """What must be said where the fakes are another generator's."""
+    if not record.get("imported"):
+        return []
+    imported = Imported(**record["imported"])
+    name = write_class(imported.name)
+    warnings = [
+        f"Which images the generator of {name} had seen isn't known here: had it seen validation or test images, the verdict would be too friendly."
+    ]
+    if imported.is_shared and record["profile"]["num_seeds"] > 1:
+        warnings.append(
+            f"All replicates have the same fakes of {name}: this is about these very images, and says nothing of others that their generator "
+            "would make, or another training of it."
+        )
+    if any(imported.real):
+        count = " and ".join(map(str, imported.real)) if len(set(imported.real)) > 1 else imported.real[0]
+        warnings.append(
+            f"{count} of {imported.number} fakes show the very picture of a real image of this run: take them out of {name}."
         )
     return warnings
 
@@ -316,9 +366,10 @@ def write_setting(name):
     return name.replace("-", " ")
 
 
-def write_contrast(row):
-    """A contrast in words: the second arm against the first, where, and by which metric."""
-    return f"{write_arm(row['second'])} against {write_arm(row['first'])}, {write_setting(row['setting'])}, {METRICS[row['metric']].words}"
+def write_contrast(row, maker="GAN"):
+    """A contrast in words: the second arm against the first, where, and by which metric; `maker` as `write_arm` takes it."""
+    second, first = (write_arm(row[side], maker) for side in ("second", "first"))
+    return f"{second} against {first}, {write_setting(row['setting'])}, {METRICS[row['metric']].words}"
 
 
 def write_difference(row):

@@ -1,0 +1,162 @@
+"""Fakes that another generator made, in place of those of a GAN of ours: found in a folder and read as real images are."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xraygan import disk
+from xraygan.data import loading, tree
+
+MOST = 2000  # fakes of a replicate that are taken: as many as a sweep over their number adds at most
+HOW = "give the folder that holds them, or one with the folders 0, 1, 2 and so on in it, one a replicate"
+NOT_FROM_FEW = (
+    "Where patients are few, it would be fair to compare fakes only of a generator that had seen no more than those few, and FAKES names no "
+    "such ones: that part is left out."
+)
+MOST_LETTERS = 40  # of a folder's name, which stands beside the axes of figures
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a run's record says of fakes that another generator made.
+
+    Attributes:
+        name: of the folder that they came from.
+        digests: a hash of the fakes of each replicate, in the replicates' order; a single one where all have the same fakes.
+        number: how many each replicate has.
+        real: how many of each replicate show the very picture of a real image of the run.
+    """
+
+    name: str
+    digests: tuple
+    number: int
+    real: tuple
+
+    @property
+    def is_shared(self):
+        """Whether all replicates have the same fakes, so that the generator is no source of variation."""
+        return len(self.digests) == 1
+
+    @property
+    def words(self):
+        """What the fakes are called, where those of a GAN are called "GAN"."""
+        return f"fakes of {self.name}"
+
+    def choose_digest(self, replicate):
+        """The hash of the fakes of a replicate, counted from 0."""
+        return self.digests[0 if self.is_shared else replicate]
+
+
+# In the folder
+
+
+def find_folder(name):
+    """The folder that FAKES means, from where the process runs, from the project's folder or from the store.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = (Path(name).expanduser(), disk.ROOT / name, disk.STORE / name)
+    found = next((place.resolve() for place in places if place.is_dir()), None)
+    if found is None:
+        raise ValueError(f"FAKES is {name!r}, and there is no such folder: {HOW}.")
+    return found
+
+
+def name_folder(folder):
+    """What a folder of fakes is called in tables and figures."""
+    return tree.make_printable(tree.decode_name(folder.name))[:MOST_LETTERS] or "a folder"
+
+
+def find_fakes(folder, class_name, num_fakes, num_replicates):
+    """The image files of the fakes of each replicate, by name: a list of lists of paths, with one entry where all replicates share them.
+
+    Args:
+        folder: of the fakes; with folders called 0, 1, 2 … in it, each is a replicate's. Where a folder holds no image itself, the only
+            one inside that does is taken, or the one that is called after the class.
+        class_name: the class that they imitate.
+        num_fakes: how many a replicate needs.
+        num_replicates: how many there are.
+
+    Raises:
+        ValueError: there are too few fakes or replicates, or it isn't clear which files are meant; the message says what was seen.
+    """
+    top = tree.read_tree(folder)
+    numbered = {int(child.name): child for child in top.folders.values() if child.name.isascii() and child.name.isdecimal()}
+    if not numbered:
+        return [_list_images(top, class_name, num_fakes)]
+    missing = [str(number) for number in range(num_replicates) if number not in numbered]
+    if missing or top.images:
+        raise ValueError(
+            f"FAKES must have a folder for each of {num_replicates} replicates and no image beside them, and {tree.describe_tree(top)}"
+            + (f"; there is no folder {tree.list_names(missing)}" if missing else "")
+            + ". Add what is missing, take a profile with another num_seeds, or give one folder for all replicates."
+        )
+    return [_list_images(numbered[number], class_name, num_fakes) for number in range(num_replicates)]
+
+
+def _list_images(folder, class_name, num_fakes):
+    """The images of one folder, or of the folder in it that is meant."""
+    inner = [child for child in folder.folders.values() if child.num_images]
+    if inner and not folder.images:
+        called = [child for child in inner if tree.name_class(child.name).casefold() == class_name.casefold()]
+        if len(inner) > 1 and not called:
+            raise ValueError(
+                f"FAKES doesn't say which images are meant: {tree.describe_tree(folder)}. For fakes of {class_name}, {HOW}."
+            )
+        return _list_images((called or inner)[0], class_name, num_fakes)
+    name, number = tree.make_printable(folder.name), len(folder.images)
+    if folder.dangling:
+        raise ValueError(
+            f"{len(folder.dangling)} images in FAKES, folder {name}, are links to nowhere: copy the images themselves there."
+        )
+    if number < num_fakes:
+        raise ValueError(
+            f"FAKES, folder {name}, holds {number} images, and {num_fakes} fakes are to be added: make {num_fakes - number} more, or take a "
+            f"profile with num_fakes: {number}."
+        )
+    return [folder.path / file for file in folder.images]
+
+
+# Their pixels
+
+
+def read(found, image_size, num_fakes):
+    """Read the fakes of each replicate as real images are read: JPEG, PNG or DICOM of any size to 8-bit grey of `image_size` pixels a side.
+
+    Args:
+        found: of `find_fakes`.
+        num_fakes: how many a replicate needs; of more than `MOST` and of more than this, the first ones are read.
+
+    Returns:
+        a list of `uint8 (N, S, S, 1)`, all with the N of the replicate that has fewest; and a sentence about the files.
+
+    Raises:
+        ValueError: a file can't be read, or two replicates have the same fakes.
+    """
+    number = min(max(num_fakes, MOST), *map(len, found))
+    loaded = loading.read_every_image([path for paths in found for path in paths[:number]], image_size)
+    replicates = np.split(loaded.images, len(found))
+    digests = [hash_images(images) for images in replicates]
+    twice = [str(digests.index(digest)) for place, digest in enumerate(digests) if digests.index(digest) < place]
+    if twice:
+        raise ValueError(
+            f"FAKES has the images of folder {twice[0]} in another folder too: give each replicate its own, or one folder for all."
+        )
+    return replicates, _describe(loaded.facts, sum(map(len, found)) - len(loaded.images))
+
+
+def hash_images(images):
+    """A hash of `uint8 (N, S, S, 1)` and of their order."""
+    return hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
+
+
+def _describe(facts, unused):
+    """What the files are like; one that isn't a fake, such as a picture of many, is seen by that."""
+    kinds = Counter(f"{one.format} of {one.width}×{one.height} pixels" for one in facts).most_common()
+    others = sum(number for _, number in kinds[1:])
+    but = f", but for {others} of other kinds or sizes" if others else ""
+    return f"They are {kinds[0][0]}{but}." + (f" {unused} more, by name the last, aren't used." if unused else "")
