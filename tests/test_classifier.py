@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import threading
+import time
 
 import keras
 import numpy as np
@@ -265,6 +266,49 @@ def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
 def test_what_is_fed_to_fit_is_the_chain_in_order(rng):
     images, labels = rng.integers(0, 256, (10, 128, 128, 1), dtype=np.uint8), np.arange(10, dtype=np.float32)
     chain = training.RepeatingShuffle(images, labels, utils.to_unit, 4, seed=3, first_step=2)
-    for step, (batch, targets) in zip(range(6), backend.feed(chain), strict=False):
-        np.testing.assert_array_equal(batch, chain[step][0])
-        np.testing.assert_array_equal(targets, chain[step][1])
+    with backend.feed(chain) as data:
+        for step, (batch, targets) in zip(range(6), data, strict=False):
+            np.testing.assert_array_equal(batch, chain[step][0])
+            np.testing.assert_array_equal(targets, chain[step][1])
+
+
+class SlowBatches(keras.utils.PyDataset):
+    """Batches that take a while to make; the one at `broken` can't be made."""
+
+    num_batches = None
+
+    def __init__(self, seconds, broken=None):
+        super().__init__()
+        self.seconds, self.broken, self.made = seconds, broken, []
+
+    def __getitem__(self, index):
+        if index == self.broken:
+            raise LookupError(f"no batch {index}")
+        time.sleep(self.seconds)
+        self.made.append((index, threading.current_thread()))
+        return np.full((1, 1), index, np.float32), np.zeros((1, 1), np.float32)
+
+
+def fit_slowly(batches, num_updates, seconds):
+    """Fit a tiny model whose updates take a while; returns how long that took."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    wait = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(seconds))
+    with backend.feed(batches) as data:
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)  # traced, which takes its time
+        start = time.perf_counter()
+        model.fit(data, steps_per_epoch=num_updates, verbose=0, shuffle=False, callbacks=[wait])
+        return time.perf_counter() - start
+
+
+def test_a_batch_is_made_while_the_one_before_is_computed_with_and_the_thread_ends():
+    batches = SlowBatches(0.1)
+    taken = fit_slowly(batches, num_updates=20, seconds=0.1)
+    assert taken < 3.0, "one after the other it would be 4 seconds"
+    maker = batches.made[-1][1]
+    assert maker is not threading.main_thread() and not maker.is_alive()
+
+
+def test_what_goes_wrong_while_a_batch_is_made_is_raised_as_it_is():
+    with pytest.raises(LookupError, match="no batch 3"):
+        fit_slowly(SlowBatches(0, broken=3), num_updates=6, seconds=0)
