@@ -272,6 +272,46 @@ def test_what_is_fed_to_fit_is_the_chain_in_order(rng):
             np.testing.assert_array_equal(targets, chain[step][1])
 
 
+@pytest.fixture
+def float16():
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+def test_it_trains_in_float16_with_a_scaled_loss(float16, phantom_images, tmp_path):
+    model, history = train(phantom_images, tmp_path)
+    assert isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
+    assert model.layers[1].compute_dtype == "float16"
+    assert np.isfinite(history.to_numpy()).all() and history["loss"].iloc[-1] < history["loss"].iloc[0]
+    backend.forget_models()
+    assert keras.mixed_precision.global_policy().name == "mixed_float16", "the next model would be in float32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast", "possible"),
+    [
+        ((6, 0), "float32", {"float32"}),  # P100
+        ((7, 5), "float32", {"float32", "mixed_float16"}),  # T4
+        ((8, 0), "mixed_bfloat16", {"float32", "mixed_float16", "mixed_bfloat16"}),  # A100
+        ((12, 0), "mixed_bfloat16", {"float32", "mixed_float16", "mixed_bfloat16"}),
+    ],
+)
+def test_no_precision_is_chosen_or_advised_that_the_gpu_cannot_train_in(capability, fast, possible, monkeypatch):
+    details = {"device_name": "this GPU", "compute_capability": capability}
+    monkeypatch.setattr(backend, "_gpu_details", lambda: details)
+    assert backend.fast_precision() == fast
+    for precision in backend.PRECISIONS:
+        advice = backend.advise_precision(precision)
+        assert backend.can_train_in(precision) == (precision in possible)
+        assert (f"set PRECISION = '{precision}' here" in advice) == (precision in possible)
+        if precision not in possible:
+            assert f"this GPU can't train in {precision}" in advice
+            with pytest.raises(ValueError, match="this GPU can't train in it: choose 'float32' or 'auto'"):
+                backend.configure(precision)
+
+
 class SlowBatches(keras.utils.PyDataset):
     """Batches that take a while to make; the one at `broken` can't be made."""
 
