@@ -213,8 +213,8 @@ def run_trial(name, minority, seed, data, run_name):
     rows = []
     for moment in range(MOMENTS):
         batches = training.RepeatingShuffle(real, None, utils.to_signed, gan.recipe.batch_size, seed, moment * updates)
-        with backend.feed(batches) as data:
-            logs = gan.fit(data, steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
+        with backend.feed(batches) as fed:
+            logs = gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
         row = {"variant": name, "minority": minority, "seed": seed}
         row |= {"updates": (moment + 1) * updates, "seconds": BUDGET * (moment + 1) / MOMENTS}
         row |= {key: round(value[-1], 4) for key, value in logs.items()}

@@ -285,8 +285,20 @@ def test_it_trains_in_float16_with_a_scaled_loss(float16, phantom_images, tmp_pa
     assert isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
     assert model.layers[1].compute_dtype == "float16"
     assert np.isfinite(history.to_numpy()).all() and history["loss"].iloc[-1] < history["loss"].iloc[0]
-    backend.forget_models()
+
+
+def test_a_training_in_a_notebooks_own_process_leaves_the_notebook_as_it_was(float16, phantom_images):
+    """On a GPU units run there."""
+    mine = Classifier(image_size=32).build(2)
+    before = classifier.predict(mine, phantom_images.images[:4, :32, :32])
+    with backend.configured("float32", True, 1):
+        Classifier(image_size=32).build(2)
+        assert keras.mixed_precision.global_policy().name == "float32"
     assert keras.mixed_precision.global_policy().name == "mixed_float16", "the next model would be in float32"
+    np.testing.assert_array_equal(classifier.predict(mine, phantom_images.images[:4, :32, :32]), before)
+    with pytest.raises(KeyError), backend.configured("float32", True, 1):
+        raise KeyError
+    assert keras.mixed_precision.global_policy().name == "mixed_float16"
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,9 @@ def test_without_a_deterministic_kernel_a_training_goes_on_and_says_so(monkeypat
 
     @backend.deterministic_if_possible
     def other_fault():
-        raise tf.errors.UnimplementedError(None, None, "Fused conv implementation does not support grouped convolutions for now.")
+        raise tf.errors.UnimplementedError(
+            None, None, "Fused conv implementation does not support grouped convolutions for now."
+        )
 
     try:
         assert train(3) == "trained" and calls == [(3, True), (3, False)]

@@ -163,11 +163,18 @@ def has_gpu():
     return bool(_gpu_details())
 
 
-def forget_models():
-    """Free what models of this process hold; its precision, which Keras would forget with them, stays."""
-    policy = keras.mixed_precision.dtype_policy()
-    keras.backend.clear_session()
-    keras.mixed_precision.set_dtype_policy(policy)
+@contextlib.contextmanager
+def configured(precision, deterministic, threads):
+    """Configure the process for a training; then free what its models hold, and compute in the precision of before, as a notebook in
+    which units are trained must go on doing. Arguments as those of `configure`.
+    """
+    before = keras.mixed_precision.dtype_policy()
+    configure(precision, deterministic, threads)
+    try:
+        yield
+    finally:
+        keras.backend.clear_session()  # which forgets the precision, too
+        keras.mixed_precision.set_dtype_policy(before)
 
 
 def use_jit():
