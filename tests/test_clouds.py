@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from test_pythons import find_python
 from xraygan import backend, clouds, disk, run
 from xraygan.comparison.study import open_study
 from xraygan.data import kaggle_download, phantom, sources
+from xraygan.report import address
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 PREPARE = "from xraygan import clouds\n\nclouds.prepare(DRIVE)\n"
@@ -62,13 +62,13 @@ def make_kaggle(machine):
         (machine / "kaggle" / name).mkdir(parents=True)
 
 
-def first_cells(machine, number=0, drive=False, address=None):
+def first_cells(machine, number=0, drive=False, project=None):
     """The code of a notebook's first cell, and the start of its second; the other imports need no cloud."""
     notebook = nbformat.read(disk.ROOT / "notebooks" / f"{NOTEBOOKS[number]}.ipynb", as_version=4)
     setup, imports = [cell.source for cell in notebook.cells if cell.cell_type == "code"][:2]
     assert imports.startswith(PREPARE) and setup.count("DRIVE = False") == 1
-    address = address or (machine / "repository").as_uri()
-    setup = re.sub(r'PROJECT = ".*?"', f'PROJECT = "{address}"', setup)
+    project = project or (machine / "repository").as_uri()
+    setup = re.sub(r'PROJECT = ".*?"', f'PROJECT = "{project}"', setup)
     return with_places(f"{setup}\n{PREPARE}", machine).replace("DRIVE = False", f"DRIVE = {drive}")
 
 
@@ -103,9 +103,11 @@ def test_fetches_the_project_once_and_imports_it(machine):
 
 
 def test_what_cannot_be_fetched_is_one_sentence(machine):
-    done = run_setup(machine, address="https://example.invalid/nobody/nothing")
+    done = run_setup(machine, project="https://example.invalid/nobody/nothing")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "CalledProcessError" not in done.stderr
-    assert done.stderr.startswith("https://example.invalid/nobody/nothing can't be fetched: check PROJECT above and, in Kaggle, turn")
+    assert done.stderr.startswith(
+        "https://example.invalid/nobody/nothing can't be fetched: check PROJECT above and, in Kaggle, turn"
+    )
 
 
 def test_only_what_does_not_import_is_installed(monkeypatch):
@@ -117,9 +119,7 @@ def test_only_what_does_not_import_is_installed(monkeypatch):
     assert missing in (disk.ROOT / "requirements.txt").read_text()
 
 
-HIDE_FILELOCK = (
-    "import importlib.util as u\nreal = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'filelock' else real(name, *a)\n"
-)
+HIDE_FILELOCK = "import importlib.util as u\nreal = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'filelock' else real(name, *a)\n"
 
 
 def test_missing_packages_are_asked_of_pip(machine):
@@ -141,6 +141,53 @@ def test_what_cannot_be_installed_is_one_sentence(machine, host, advice):
     done = run_setup(machine)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.match(rf"filelock==\S+ can't be installed: {advice}.* and run this cell again. pip says: ERROR: No", done.stderr)
+
+
+# The address
+
+
+def test_all_pages_name_one_address_and_every_badge_opens_its_notebook():
+    mentioned = {slug for page in address.PAGES for slug in address.MENTIONED.findall(page.read_text())}
+    assert len(mentioned) == 1
+    (slug,) = mentioned
+    for path in address.NOTEBOOKS:
+        place = f"github.com/{slug}/blob/main/notebooks/{path.name}"
+        links = [
+            f"(https://colab.research.google.com/{place.replace('.com', '')})",
+            f"(https://kaggle.com/kernels/welcome?src=https://{place})",
+        ]
+        assert f'PROJECT = \\"https://github.com/{slug}\\"' in path.read_text()
+        for page in (path, address.PAGES[0]):
+            assert all(page.read_text().count(link) == 1 for link in links), (page.name, path.name)
+    others = [name for name in clouds.ROOT.rglob("*.py") if ".venv" not in name.parts and "tests" not in name.parts]
+    assert not [name for name in others if f"github.com/{slug}" in name.read_text()], "the address stands in a second place"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://github.com/Some-One/x_ray.gan", "https://github.com/Some-One/x_ray.gan.git", "git@github.com:Some-One/x_ray.gan.git",
+     "ssh://git@github.com/Some-One/x_ray.gan", "github.com/Some-One/x_ray.gan/"],
+)  # fmt: skip
+def test_the_address_is_set_in_every_place_at_once(given, tmp_path):
+    pages = [tmp_path / page.name for page in address.PAGES]
+    for page, original in zip(pages, address.PAGES, strict=True):
+        page.write_text(original.read_text())
+    assert address.set_address(given, pages) == "Some-One/x_ray.gan"
+    old = address.MENTIONED.findall(address.PAGES[0].read_text())[0]
+    for page, original in zip(pages, address.PAGES, strict=True):
+        assert set(address.MENTIONED.findall(page.read_text())) == {"Some-One/x_ray.gan"}
+        assert page.read_text().replace("Some-One/x_ray.gan", old) == original.read_text()
+
+
+def test_the_clones_own_remote_is_taken_and_what_is_no_address_is_a_sentence(tmp_path):
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert address.find_remote(tmp_path) == ""
+    subprocess.run([*git, "remote", "add", "origin", "git@github.com:someone/xraygan.git"], check=True)
+    assert address.find_remote(tmp_path) == "git@github.com:someone/xraygan.git"
+    for wrong in ("", "https://gitlab.com/a/b", "https://github.com/a", "/a/folder", "https://github.com/a/b/tree/main"):
+        with pytest.raises(ValueError, match="give that of your copy on GitHub, https://github.com/OWNER/NAME"):
+            address.set_address(wrong, [])
 
 
 # Which host
@@ -292,7 +339,9 @@ def test_a_broken_archive_is_one_sentence_and_nothing_is_half_there(tmp_path, da
     middle = data.index(b"{}") if b"{}" in data else 45
     flipped = data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
     archive.write_bytes({"cut": data[:50], "flipped": flipped, "empty": b"", "text": b"no archive"}[damage])
-    with pytest.raises(SystemExit, match="xraygan-runs/mine/results.zip is broken .* delete that folder and run notebook 1 again"):
+    with pytest.raises(
+        SystemExit, match="xraygan-runs/mine/results.zip is broken .* delete that folder and run notebook 1 again"
+    ):
         clouds.restore(tmp_path / "two", [tmp_path / "kept"])
     assert not (tmp_path / "two" / "results" / "mine").exists()
 
@@ -356,7 +405,9 @@ def test_kaggles_token_comes_from_colabs_secrets(machine):
 
 def test_the_download_gets_the_token_and_nobody_else(monkeypatch, tmp_path):
     monkeypatch.setattr(clouds, "read_kaggle_token", lambda: {"KAGGLE_API_TOKEN": "secret"})
-    monkeypatch.setattr(kaggle_download, "KAGGLE_COMMAND", "import os; print('has it', os.environ['KAGGLE_API_TOKEN'] == 'secret')")
+    monkeypatch.setattr(
+        kaggle_download, "KAGGLE_COMMAND", "import os; print('has it', os.environ['KAGGLE_API_TOKEN'] == 'secret')"
+    )
     with pytest.raises(RuntimeError, match="download of .* failed .* among the Secrets"):
         kaggle_download.download(tmp_path / "chest_xray")
     assert os.environ.get("KAGGLE_API_TOKEN") != "secret"
@@ -373,7 +424,7 @@ def test_in_kaggle_without_internet_the_project_is_found_among_the_inputs(machin
     (machine / "repository").rename(target)
     for path in [target, *target.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    done = run_setup(machine, address="https://example.invalid/x/y")
+    done = run_setup(machine, project="https://example.invalid/x/y")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == [str(target), str(machine / "xraygan")]
     for path in [target, *target.rglob("*")]:
@@ -409,3 +460,116 @@ def test_the_kaggle_set_is_found_where_kaggle_shows_it(place, monkeypatch, tmp_p
     for data in ("kaggle", "", str(shown), str(shown / "Data" / "train").removesuffix("/train")):
         source = sources.find_source(data)
         assert source.classes == ("NORMAL", "COVID19") and len(source.listing.records) == 176
+
+
+# The notebooks in environments of the clouds' versions
+
+
+LISTS = {"Colab": "colab_packages.txt", "Kaggle": "kaggle_packages.txt"}
+TINY = """
+image_size: 32
+max_train_images: 120
+classifier_epochs: 3
+classifier_updates: 0
+classifier_patience: 3
+gan_updates: 12
+gan_sample_every: 4
+num_fakes: 40
+arms: [nothing, class_weights, oversampling, classical, on_the_fly, gan]
+num_seeds: 3
+"""
+EXECUTE = """
+import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], 4)
+try:
+    NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
+finally:
+    nbformat.write(notebook, sys.argv[1])
+"""
+COUNT_ON_DRIVE = """
+import os, sys
+def count(event, arguments):
+    if event == "os.mkdir" and str(arguments[0]).startswith("{drive}"):
+        with open("{log}", "a") as log:
+            log.write(str(arguments[0]) + "\\n")
+sys.addaudithook(count)
+"""
+
+
+@pytest.fixture(scope="module", params=LISTS)
+def cloud(request, tmp_path_factory):
+    """A cloud's name and a Python with its versions of the packages, of its own version of Python where that is here."""
+    packages = Path(__file__).with_name(LISTS[request.param])
+    version = re.match(r"# Python (\S+)", packages.read_text()).group(1)
+    python = find_python(version) or find_python("3.11")
+    if python is None:
+        pytest.skip(f"no Python {version} or 3.11 here")
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    inside = folder / "bin" / "python"
+    install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(packages)]
+    subprocess.run(install, check=True, timeout=1200)
+    return request.param, str(inside)
+
+
+def execute(python, machine, number, **options):
+    """Run a notebook alone in an empty folder on a machine that is deleted afterwards; returns it as executed."""
+    folder = machine / "content"
+    folder.mkdir(exist_ok=True)
+    notebook = nbformat.read(disk.ROOT / "notebooks" / f"{NOTEBOOKS[number]}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[0].source = first_cells(machine, number, **options).removesuffix(PREPARE)
+    code[2].source = code[2].source.replace('PROFILE = "quick"', f"PROFILE = {str(machine / 'tiny.yaml')!r}")
+    code[2].source = code[2].source.replace('DATA = ""', f"DATA = {str(machine / 'images')!r}")
+    path = folder / f"{NOTEBOOKS[number]}.ipynb"
+    nbformat.write(notebook, path)
+    command, environment = [python, "-c", EXECUTE, str(path)], cloud_environment(machine)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    executed = nbformat.read(path, as_version=4)
+    for left in ("content", "xraygan"):
+        subprocess.run(["rm", "-rf", str(machine / left)], check=True)
+    return executed
+
+
+def list_noise(notebook):
+    """What no reader should see: standard error, and lines that warn."""
+    noise = []
+    for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
+        text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+        if output.output_type == "error" or output.get("name") == "stderr":
+            noise.append(text or output.evalue)
+        noise += [line for line in text.splitlines() if re.search(r"Warning|remapper|debugger|deprecated", line)]
+    return noise
+
+
+@pytest.mark.slow
+def test_the_notebooks_run_one_after_the_other_each_on_a_machine_of_its_own(cloud, machine, phantom_folder):
+    """What goes from one to the next goes by Drive, or by Kaggle's output; Drive sees few operations."""
+    host, python = cloud
+    (machine / "tiny.yaml").write_text(TINY)
+    (machine / "images").symlink_to(phantom_folder)
+    if host == "Kaggle":
+        make_kaggle(machine)
+    log = machine / "mkdir.txt"
+    code = COUNT_ON_DRIVE.replace("{drive}", str(machine / "drive")).replace("{log}", str(log))
+    (machine / "stand_in" / "sitecustomize.py").write_text(code)
+    kept = machine / ("drive/MyDrive" if host == "Colab" else "kaggle/working") / clouds.KEPT
+    for number, name in enumerate(NOTEBOOKS):
+        executed = execute(python, machine, number, drive=host == "Colab")
+        assert list_noise(executed) == [], name
+        if host == "Kaggle" and number < 2:
+            kaggle = machine / "kaggle"
+            (kaggle / "working").rename(kaggle / "input" / f"notebook-{number + 1}")
+            (kaggle / "working").mkdir()
+    files = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file())
+    assert files == [
+        f"phantom-tiny/{name}" for name in ("generated.zip", "images.zip", "models.zip", "results.zip", "saved.txt")
+    ]
+    with zipfile.ZipFile(kept / "phantom-tiny" / "results.zip") as results:
+        assert {"before_after.csv", "arms.csv", "verdict.json", "gan/judgement.json"} <= set(results.namelist())
+        assert json.loads(results.read("record.json"))["machine"]["host"] == host
+    if host == "Colab":
+        made = set(log.read_text().splitlines())
+        assert len(log.read_text().splitlines()) <= 10, made

@@ -187,7 +187,8 @@ class Keeper:
             source, archive = self.store / place / run, folder / f"{part}.zip"
             files = _list_finished(source)
             if files and self.seen.get(archive) != files:
-                folder.mkdir(parents=True, exist_ok=True)
+                if not folder.is_dir():  # asking costs Drive less than trying
+                    folder.mkdir(parents=True)
                 _write_archive(archive, source, files)
                 self.seen[archive] = files
                 changed = True
