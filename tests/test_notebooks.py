@@ -12,7 +12,6 @@ import keras
 import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from PIL import Image
 
@@ -20,6 +19,8 @@ import utils
 from xraygan import disk
 from xraygan.comparison import metrics
 from xraygan.gan import fakes
+
+papermill = pytest.importorskip("papermill", reason="papermill, which runs the notebooks, isn't installed")
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TOKEN = "KGAT_0123456789abcdef-this-is-secret"

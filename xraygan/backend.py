@@ -29,7 +29,7 @@ def quiet_stderr():
         os.close(nowhere)
 
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever a cloud has set
 with quiet_stderr():
     import keras
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
