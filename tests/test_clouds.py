@@ -78,6 +78,7 @@ def cloud_environment(machine):
     return {name: value for name, value in os.environ.items() if name not in ours} | {
         "PYTHONPATH": str(machine / "stand_in"),
         "TMPDIR": str(machine),
+        "TF_CPP_MIN_LOG_LEVEL": "0",  # so that silence is ours
     }
 
 
@@ -540,8 +541,52 @@ def list_noise(notebook):
         text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
         if output.output_type == "error" or output.get("name") == "stderr":
             noise.append(text or output.evalue)
-        noise += [line for line in text.splitlines() if re.search(r"Warning|remapper|debugger|deprecated", line)]
+        noise += [line for line in text.splitlines() if re.search(r"warning|remapper|debugger|deprecated", line, re.IGNORECASE)]
     return noise
+
+
+COMPUTED = (
+    *(
+        "arms",
+        "classifier",
+        "dcgan",
+        "disk",
+        "exchange",
+        "fakes",
+        "fidelity",
+        "findings",
+        "inspection",
+        "keys",
+        "layouts",
+        "loading",
+    ),
+    *(
+        "memorisation",
+        "metrics",
+        "near_copies",
+        "phantom",
+        "run",
+        "sources",
+        "split_audit",
+        "study",
+        "units",
+        "utils",
+        "verdict",
+    ),
+)
+
+
+@pytest.mark.slow
+def test_what_the_package_computes_is_tested_there_too(cloud):
+    _, python = cloud
+    pins = (disk.ROOT / "requirements.txt").read_text()
+    hypothesis = re.search(r"^hypothesis==\S+", pins, re.MULTILINE).group()
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", hypothesis], check=True)
+    files = [f"tests/test_{name}.py" for name in COMPUTED]
+    command = [python, "-W", "error::FutureWarning", "-m", "pytest", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=disk.ROOT, capture_output=True, text=True, timeout=3000, check=False)
+    print(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-5000:]
 
 
 @pytest.mark.slow

@@ -15,11 +15,12 @@ import time
 import types
 from pathlib import Path
 
+import keras
 import nbformat
 import psutil
 import pytest
 
-from xraygan import disk, processes
+from xraygan import backend, disk, processes
 from xraygan.comparison import workers
 
 STOPPED = processes.STOPPED.strip()
@@ -118,6 +119,25 @@ def test_a_killed_worker_is_one_sentence(monkeypatch):
     with pytest.raises(RuntimeError, match="a process that trained was killed, most often for want of memory: .* goes on"):  # noqa: SIM117
         with workers._choose_workers("") as num_jobs:
             workers._run_side_by_side(study, [(kill_itself, 0), (kill_itself, 1)], bar, num_jobs)
+
+
+def test_units_in_the_notebooks_own_process_leave_its_precision_and_its_output(monkeypatch, capsys):
+    """That is where they are trained on a GPU."""
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    monkeypatch.setattr(backend, "_gpu_generation", lambda: 7)
+    before, seen = keras.mixed_precision.global_policy().name, []
+
+    def train(study, unit):
+        print("not shown")
+        seen.append((os.getpid(), keras.mixed_precision.global_policy().name))
+
+    bar = types.SimpleNamespace(update=lambda: print("one more"))
+    study = types.SimpleNamespace(precision="mixed_float16", deterministic=True)
+    with workers._choose_workers("") as num_jobs:
+        workers._run_side_by_side(study, [(train, 0), (train, 1)], bar, num_jobs)
+    assert seen == [(os.getpid(), "mixed_float16")] * 2
+    assert keras.mixed_precision.global_policy().name == before
+    assert capsys.readouterr().out == "one more\n" * 2
 
 
 # A run

@@ -108,8 +108,8 @@ def explain_missing_run():
     """What to do where a notebook finds no run of the first one, as the end of a sentence."""
     if find_host() == "Colab":
         return (
-            "each notebook in Colab has a machine of its own. Set DRIVE = True in the first cell of all three, and run "
-            "1_before_gan.ipynb again; or open that on this machine first."
+            "each notebook in Colab has a machine of its own. Set DRIVE = True in the first cell of all three and run 1_before_gan.ipynb "
+            "first, with the same DATA, PROFILE and RUN."
         )
     if find_host() == "Kaggle":
         return "run 1_before_gan.ipynb, save it (Save Version), and add its output here (Add Input, Your Work)."
