@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import require_papermill
 from PIL import Image
 
 import utils
@@ -20,7 +21,7 @@ from xraygan import disk
 from xraygan.comparison import metrics
 from xraygan.gan import fakes
 
-papermill = pytest.importorskip("papermill", reason="papermill, which runs the notebooks, isn't installed")
+papermill = require_papermill()
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TOKEN = "KGAT_0123456789abcdef-this-is-secret"

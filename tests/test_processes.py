@@ -19,6 +19,7 @@ import keras
 import nbformat
 import psutil
 import pytest
+from conftest import require_papermill
 
 from xraygan import backend, disk, processes
 from xraygan.comparison import workers
@@ -165,6 +166,7 @@ def profile(tmp_path):
 
 
 def start_run(store, *arguments, root=disk.ROOT, cwd=None, **environment):
+    require_papermill()
     command = [sys.executable, os.path.relpath(root / "notebooks" / "run.py", cwd or root), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     environment = os.environ | {"XRAYGAN_STORE": str(store), "MARK": str(store)} | environment
@@ -334,6 +336,7 @@ def test_what_a_killed_run_left_is_removed_and_what_another_is_at_stays(tmp_path
 @pytest.fixture(scope="module")
 def run_notebooks():
     """notebooks/run.py as a module."""
+    require_papermill()
     spec = importlib.util.spec_from_file_location("run_notebooks", disk.ROOT / "notebooks" / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
