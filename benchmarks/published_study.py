@@ -35,12 +35,15 @@ def list_facts(setting, arm, num_extra=1000, folder=FOLDER):
 
 def read_called_by_shares(facts_file):
     """A training's predictions: `likeliest` is what it called, `prediction` what it calls by the class shares of its training images."""
-    facts = disk.read_json(facts_file)
-    setting = facts["parameters"]["setting"]
     predictions = read_predictions(facts_file.with_suffix(".csv"))
-    shares = count_shares(facts, setting, RECORD["data"]["counts"]["train"])
-    called = decide_by_shares(predictions, shares, setting["minority"])
+    called = decide_by_shares(predictions, read_shares(facts_file), read_setting(facts_file).minority)
     return called.assign(likeliest=predictions["prediction"])
+
+
+def read_shares(facts_file):
+    """{class: share of what a training was trained on}."""
+    facts = disk.read_json(facts_file)
+    return count_shares(facts, facts["parameters"]["setting"], RECORD["data"]["counts"]["train"])
 
 
 def read_setting(facts_file):

@@ -25,6 +25,7 @@ from benchmarks import (
     scale,
     scarcity,
     steps,
+    variance_parts,
 )
 from xraygan import disk, run
 from xraygan.comparison import study as studies
@@ -324,7 +325,8 @@ def test_the_same_arm_on_published_files_gives_what_is_published():
 
 
 @pytest.mark.parametrize(
-    "benchmark", [steps, pipeline, determinism, precision, audit, same_arm, recipes, error_rates, rescore, scale, scarcity]
+    "benchmark",
+    [steps, pipeline, determinism, precision, audit, same_arm, recipes, error_rates, rescore, scale, scarcity, variance_parts],
 )
 def test_a_benchmark_says_how_it_is_started(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [benchmark.__file__, "--help"])

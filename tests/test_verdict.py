@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from benchmarks import error_rates
+from benchmarks import error_rates, variance_parts
 from xraygan import disk
 from xraygan.comparison import metrics, verdict
 from xraygan.comparison.metrics import METRICS
@@ -44,6 +44,33 @@ def test_the_published_error_rates_are_of_this_code_and_hold_what_is_promised():
     assert five["coverage"].min() >= 0.93 and five["coverage"].max() <= 0.985
     assert five["better"].max() <= 0.025 and five["any_better"].max() <= 0.05
     assert sorted(five["replicates"].unique()) == [3, 5, 10, 24]
+
+
+def test_regimes_are_set_by_the_published_predictions():
+    table = pd.read_csv(disk.ROOT / "results" / "published" / "benchmarks" / "variance_parts.csv").set_index("setting")
+    pd.testing.assert_series_equal(
+        pd.Series(variance_parts.part_variance(*variance_parts.read_scores("PNEUMONIA-25"))),
+        table.loc["PNEUMONIA-25", ["ease", *variance_parts.PARTS]],
+        atol=0.001,
+        check_names=False,
+        check_dtype=False,
+    )
+    for regime, setting in [(error_rates.Regime(), "PNEUMONIA-115"), (error_rates.FEW_PATIENTS, "PNEUMONIA-25")]:
+        for name in ("ease", *variance_parts.PARTS):
+            assert getattr(regime, name) == pytest.approx(table.loc[setting, name], abs=0.01)
+
+
+def test_planted_parts_of_the_variance_are_found(rng):
+    planted = {"threshold": 0.4, "replicate": 0.2, "image": 1.0, "arm_image": 0.5, "rest": 0.7}
+    positive, (num_arms, num_replicates) = np.repeat([True, False], 2000), (6, 200)
+    scores = 2.0 + rng.normal(size=(num_arms, 1, 1)) + planted["image"] * rng.normal(size=4000)
+    scores = scores + planted["arm_image"] * rng.normal(size=(num_arms, 1, 4000))
+    scores = scores + planted["replicate"] * rng.normal(size=(num_arms, num_replicates, 1))
+    scores = scores + planted["threshold"] * rng.normal(size=(num_arms, num_replicates, 1)) * np.where(positive, 1, -1)
+    scores = scores + planted["rest"] * rng.normal(size=scores.shape)
+    found = variance_parts.part_variance(scores, positive)
+    unit = np.sqrt(sum(value**2 for value in planted.values()))
+    assert {name: found[name] * unit for name in planted} == pytest.approx(planted, rel=0.06)
 
 
 def test_eight_points_are_found():
@@ -148,9 +175,9 @@ def test_the_same_image_three_times_says_no_more_than_once(rng):
 
 
 def test_a_test_part_drawn_anew_counts_the_images_of_a_replicate(rng):
-    judged, labels, groups = error_rates.simulate(error_rates.REGIMES["test drawn anew"], 6, rng)
+    judged, labels, groups = error_rates.simulate(error_rates.FEW_PATIENTS, 6, rng)
     found = verdict.estimate_difference(judged["auroc"], "nothing", "gan", labels, groups, METRICS["auroc"])
-    assert found["images"] == 120 and len(labels) == 240
+    assert found["images"] == 400 and len(labels) == 800
     assert np.isfinite([found["low"], found["high"], found["p_value"]]).all()
 
 
