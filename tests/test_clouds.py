@@ -106,8 +106,9 @@ def test_fetches_the_project_once_and_imports_it(machine):
 def test_what_cannot_be_fetched_is_one_sentence(machine):
     done = run_setup(machine, project="https://example.invalid/nobody/nothing")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "CalledProcessError" not in done.stderr
-    assert done.stderr.startswith(
-        "https://example.invalid/nobody/nothing can't be fetched: check PROJECT above and, in Kaggle, turn"
+    said = "https://example.invalid/nobody/nothing can't be fetched: check PROJECT above and, in Kaggle, turn on Internet"
+    assert done.stderr.splitlines()[-1].startswith(said) and len(done.stderr.splitlines()) <= 2, (
+        "git's own message stands above"
     )
 
 
