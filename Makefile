@@ -6,6 +6,7 @@
 # make data    download the Kaggle set          make test    everything that is promised, checked
 # make bench   speed against references, in tables  make lint   style of code and notebooks
 # make test-slow  what takes too long for every day: many kills, other Pythons (up to an hour)
+# make address write your public copy's address into badges and notebooks: ADDRESS=https://github.com/…; without it, that of git's origin
 # make lock    pin requirements.txt and all below it again
 
 VENV := .venv
@@ -13,7 +14,7 @@ RUN_IN := $(VENV)/bin/python
 
 # What may be given behind `make study`. A value goes to the recipes as ASKED_NAME in the environment, where neither make nor a shell
 # reads it as anything but text. A variable of that name in your shell's environment doesn't count.
-PARAMETERS := DATA PROFILE RUN CLASSES MINORITY ALSO GROUPS SWEEPS SCHEDULER CLASSIFIER GAN_RECIPE FAKES TEST_SHARE SWEEP PYTHON
+PARAMETERS := DATA PROFILE RUN CLASSES MINORITY ALSO GROUPS SWEEPS SCHEDULER CLASSIFIER GAN_RECIPE FAKES TEST_SHARE SWEEP PYTHON ADDRESS
 given = $(filter command,$(origin $(1)))
 $(foreach name,$(PARAMETERS),$(eval unexport $(name)))
 $(foreach name,$(PARAMETERS),$(eval export ASKED_$(name) = $$(if $$(call given,$(name)),$$(value $(name)))))
@@ -29,7 +30,7 @@ ifneq ($(shell $(RUN_IN) -E -c "import filelock; print(1)" 2>/dev/null),1)
 .PHONY: $(VENV)/installed
 endif
 
-.PHONY: study sweep clean data test test-slow bench lint refresh lock
+.PHONY: study sweep clean data test test-slow bench lint refresh address lock
 .DEFAULT_GOAL := study
 
 ASKED = --data="$$ASKED_DATA" --profile="$$ASKED_PROFILE" --run="$$ASKED_RUN" --classes="$$ASKED_CLASSES" \
@@ -66,6 +67,9 @@ lint: $(VENV)/installed
 refresh: $(VENV)/installed
 	@$(RUN_IN) notebooks/run.py --data phantom --refresh
 	@$(RUN_IN) -m xraygan.report.readme
+
+address: $(VENV)/installed
+	@$(RUN_IN) -m xraygan.report.address "$$ASKED_ADDRESS"
 
 lock: $(VENV)/installed
 	@$(RUN_IN) -m pip install --quiet uv

@@ -62,8 +62,8 @@ def time_epochs(model, batches, updates, count):
     ends = [time.perf_counter()]
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
     num_epochs = 4 if count <= FEW else 2
-    data = backend.feed(batches)
-    model.fit(data, steps_per_epoch=updates, epochs=num_epochs, verbose=0, shuffle=False, callbacks=[watch])
+    with backend.feed(batches) as data:
+        model.fit(data, steps_per_epoch=updates, epochs=num_epochs, verbose=0, shuffle=False, callbacks=[watch])
     return statistics.median(np.diff(ends)[1:])
 
 

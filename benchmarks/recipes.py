@@ -213,7 +213,8 @@ def run_trial(name, minority, seed, data, run_name):
     rows = []
     for moment in range(MOMENTS):
         batches = training.RepeatingShuffle(real, None, utils.to_signed, gan.recipe.batch_size, seed, moment * updates)
-        logs = gan.fit(backend.feed(batches), steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
+        with backend.feed(batches) as fed:
+            logs = gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
         row = {"variant": name, "minority": minority, "seed": seed}
         row |= {"updates": (moment + 1) * updates, "seconds": BUDGET * (moment + 1) / MOMENTS}
         row |= {key: round(value[-1], 4) for key, value in logs.items()}
@@ -256,7 +257,8 @@ def time_updates(name, num_updates=12):
     size = gan.recipe.image_size
     images = np.random.default_rng(0).integers(0, 256, (128, size, size, 1), dtype=np.uint8)
     batches = training.RepeatingShuffle(images, None, utils.to_signed, gan.recipe.batch_size, 0)
-    times = machine.time_updates(gan, backend.feed(batches), steps_per_epoch=num_updates)
+    with backend.feed(batches) as data:
+        times = machine.time_updates(gan, data, steps_per_epoch=num_updates)
     print(times["seconds"][2:].median())
 
 

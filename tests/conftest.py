@@ -50,6 +50,11 @@ def real_data():
     return Path(folder)
 
 
+def require_papermill():
+    """Skip what starts notebooks/run.py in an environment, like Colab's, that lacks it."""
+    return pytest.importorskip("papermill", reason="papermill, which runs the notebooks, isn't installed")
+
+
 @pytest.fixture
 def folders(tmp_path):
     return run.open_folders("test-run", tmp_path)

@@ -3,6 +3,8 @@
 import dataclasses
 import random
 import threading
+import time
+import types
 
 import keras
 import numpy as np
@@ -265,6 +267,112 @@ def test_initial_weights_follow_the_seed_whatever_other_threads_draw():
 def test_what_is_fed_to_fit_is_the_chain_in_order(rng):
     images, labels = rng.integers(0, 256, (10, 128, 128, 1), dtype=np.uint8), np.arange(10, dtype=np.float32)
     chain = training.RepeatingShuffle(images, labels, utils.to_unit, 4, seed=3, first_step=2)
-    for step, (batch, targets) in zip(range(6), backend.feed(chain), strict=False):
-        np.testing.assert_array_equal(batch, chain[step][0])
-        np.testing.assert_array_equal(targets, chain[step][1])
+    with backend.feed(chain) as data:
+        for step, (batch, targets) in zip(range(6), data, strict=False):
+            np.testing.assert_array_equal(batch, chain[step][0])
+            np.testing.assert_array_equal(targets, chain[step][1])
+
+
+@pytest.fixture
+def float16():
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+def test_it_trains_in_float16_with_a_scaled_loss(float16, phantom_images, tmp_path):
+    small = types.SimpleNamespace(
+        images=phantom_images.images[:, ::4, ::4], labels=phantom_images.labels, files=phantom_images.files
+    )
+    model, history = train(small, tmp_path, image_size=32)
+    assert isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
+    assert model.layers[1].compute_dtype == "float16"
+    assert np.isfinite(history.to_numpy()).all() and history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+def test_a_training_in_a_notebooks_own_process_leaves_the_notebook_as_it_was(float16, phantom_images):
+    """On a GPU units run there."""
+    mine = Classifier(image_size=32).build(2)
+    before = classifier.predict(mine, phantom_images.images[:4, :32, :32])
+    with backend.configured("float32", True, 1):
+        Classifier(image_size=32).build(2)
+        assert keras.mixed_precision.global_policy().name == "float32"
+    assert keras.mixed_precision.global_policy().name == "mixed_float16", "the next model would be in float32"
+    np.testing.assert_array_equal(classifier.predict(mine, phantom_images.images[:4, :32, :32]), before)
+    with pytest.raises(KeyError), backend.configured("float32", True, 1):
+        raise KeyError
+    assert keras.mixed_precision.global_policy().name == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast", "possible"),
+    [
+        ((6, 0), "float32", {"float32"}),  # P100
+        ((7, 5), "float32", {"float32", "mixed_float16"}),  # T4
+        ((8, 0), "mixed_bfloat16", {"float32", "mixed_float16", "mixed_bfloat16"}),  # A100
+        ((12, 0), "mixed_bfloat16", {"float32", "mixed_float16", "mixed_bfloat16"}),
+    ],
+)
+def test_no_precision_is_chosen_or_advised_that_the_gpu_cannot_train_in(capability, fast, possible, monkeypatch):
+    details = {"device_name": "this GPU", "compute_capability": capability}
+    monkeypatch.setattr(backend, "_gpu_details", lambda: details)
+    assert backend.fast_precision() == fast
+    for precision in backend.PRECISIONS:
+        advice = backend.advise_precision(precision)
+        assert backend.can_train_in(precision) == (precision in possible)
+        assert (f"set PRECISION = '{precision}' here" in advice) == (precision in possible)
+        if precision not in possible:
+            assert f"this GPU can't train in {precision}" in advice
+            with pytest.raises(ValueError, match="this GPU can't train in it: choose 'float32' or 'auto'"):
+                backend.configure(precision)
+
+
+def sleep(seconds):
+    """Sleep; returns how long it was, which on a busy machine is longer."""
+    start = time.perf_counter()
+    time.sleep(seconds)
+    return time.perf_counter() - start
+
+
+class SlowBatches(keras.utils.PyDataset):
+    """Batches that take a while to make; the one at `broken` can't be made."""
+
+    num_batches = None
+
+    def __init__(self, seconds, broken=None):
+        super().__init__()
+        self.seconds, self.broken, self.makers, self.slept = seconds, broken, [], 0
+
+    def __getitem__(self, index):
+        if index == self.broken:
+            raise LookupError(f"no batch {index}")
+        self.slept += sleep(self.seconds)
+        self.makers.append(threading.current_thread())
+        return np.full((1, 1), index, np.float32), np.zeros((1, 1), np.float32)
+
+
+def fit_slowly(batches, num_updates, seconds):
+    """Fit a tiny model whose updates take a while; returns how long the fit took, and how long its updates alone."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    slept = []
+    wait = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: slept.append(sleep(seconds)))
+    with backend.feed(batches) as data:
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)  # traced, which takes its time
+        start, batches.slept = time.perf_counter(), 0
+        model.fit(data, steps_per_epoch=num_updates, verbose=0, shuffle=False, callbacks=[wait])
+        return time.perf_counter() - start, sum(slept)
+
+
+def test_a_batch_is_made_while_the_one_before_is_computed_with_and_the_thread_ends():
+    batches = SlowBatches(0.1)
+    taken, updates = fit_slowly(batches, num_updates=20, seconds=0.1)
+    assert taken < 0.8 * (updates + batches.slept), "as long as one after the other"
+    maker = batches.makers[-1]
+    assert maker is not threading.main_thread() and not maker.is_alive()
+
+
+def test_what_goes_wrong_while_a_batch_is_made_is_raised_as_it_is():
+    with pytest.raises(LookupError, match="no batch 3"):
+        fit_slowly(SlowBatches(0, broken=3), num_updates=6, seconds=0)

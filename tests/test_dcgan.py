@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from keras import ops
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from xraygan import disk, keys
+from xraygan import backend, disk, keys, training
 from xraygan.gan import augmentation, dcgan, fakes, fidelity, losses, networks
 from xraygan.gan.recipe import RECIPES, Recipe
 
@@ -267,6 +268,101 @@ def test_another_loss_is_one_entry(folders, monkeypatch):
     untrained = dcgan.GAN(recipe, 0).averaged_generator
     assert min(np.abs(new - old).max() for new, old in zip(trained.weights, untrained.weights, strict=True)) > 0
     assert keys.digest(recipe.describe()) != keys.digest(replace(recipe, loss="logistic").describe())
+
+
+@pytest.fixture
+def float16():
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+def test_scaled_losses_give_the_same_update(float32):
+    """Scaling by a power of two is exact where nothing is too small or too large: the weights end as without it."""
+    ended = []
+    for kind in (dcgan.GAN, dcgan.HalfPrecisionGAN):
+        gan = kind(SMALL, seed=0)
+        gan.compile_for_training(jit_compile=False)
+        for seed in range(3):
+            gan.update(np.random.default_rng(seed).uniform(-1, 1, (4, 32, 32, 1)).astype(np.float32))
+        ended.append(gan.generator.get_weights() + gan.discriminator.get_weights())
+    for plain, scaled in zip(*ended, strict=True):
+        np.testing.assert_allclose(scaled, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_in_float16_small_gradients_stay_and_an_overflow_leaves_the_weights(float16):
+    gan = dcgan.make_gan(SMALL, seed=0)
+    real = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 1)).astype(np.float32)
+    assert isinstance(gan, dcgan.HalfPrecisionGAN) and gan.generator.layers[1].compute_dtype == "float16"
+    fake, _ = gan.generate(4)
+    _, pull = gan.judge(real, fake)
+    scale = float(gan.generator_optimizer.dynamic_scale.numpy())
+    assert np.abs(pull(1, 1)).max() > 2**-24 * scale / 100, "the smallest number of float16 is 2⁻²⁴"
+    for optimizer in (gan.optimizer, gan.generator_optimizer):
+        optimizer.dynamic_scale.assign(2.0**100)
+    before = gan.generator.get_weights()[0], gan.discriminator.get_weights()[0]
+    gan.update(real)
+    after = gan.generator.get_weights()[0], gan.discriminator.get_weights()[0]
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_array_equal(before[1], after[1])
+    assert gan.optimizer.dynamic_scale.numpy() == gan.generator_optimizer.dynamic_scale.numpy() == 2.0**99
+
+
+def test_in_float16_a_training_goes_on_where_it_was(float16, folders):
+    """The scale is part of the state."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 1), dtype=np.uint8)
+    recipe = replace(SMALL, updates=12, sample_every=8)
+    at_once, _, history = dcgan.train_gan(images, recipe, 0, folders.below("at once"))
+    cut = folders.below("cut")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+        patch.setattr(dcgan.SampleGrids, "on_epoch_end", stop_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            dcgan.train_gan(images, recipe, 0, cut)
+    resumed, _, same = dcgan.train_gan(images, recipe, 0, cut)
+    assert np.isfinite(history.to_numpy()).all()
+    pd.testing.assert_frame_equal(history, same)
+    assert fakes.weights_hash(resumed) == fakes.weights_hash(at_once)
+
+
+def stop_after(num_epochs):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == num_epochs:
+            raise KeyboardInterrupt
+
+    return on_epoch_end
+
+
+def test_without_a_deterministic_kernel_a_training_goes_on_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(backend, "_relaxed", [])
+    calls = []
+
+    @backend.deterministic_if_possible
+    def train(seed):
+        calls.append((seed, is_op_determinism_enabled()))
+        if is_op_determinism_enabled():
+            raise tf.errors.UnimplementedError(
+                None, None, "Deterministic GPU implementation of unsorted segment reduction op not available."
+            )
+        return "trained"
+
+    @backend.deterministic_if_possible
+    def other_fault():
+        raise tf.errors.UnimplementedError(
+            None, None, "Fused conv implementation does not support grouped convolutions for now."
+        )
+
+    try:
+        assert train(3) == "trained" and calls == [(3, True), (3, False)]
+        assert capsys.readouterr().out.startswith("TensorFlow has no deterministic kernel on this device")
+        assert not backend.configure()["deterministic"], "the next unit of this process would fail and start again, too"
+        with pytest.raises(tf.errors.UnimplementedError, match="grouped"):
+            other_fault()
+    finally:
+        backend._relaxed.clear()
+        backend.configure()
+    assert is_op_determinism_enabled()
 
 
 def test_the_average_follows_weights_and_batch_norm_statistics_slowly():

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import require_papermill
 
 import utils
 from xraygan import disk, run, training
@@ -109,6 +110,7 @@ num_seeds: 1
 
 
 def notebook_1(store, data, *arguments, **options):
+    require_papermill()
     profile = data.parent / "small.yaml"
     profile.write_text(SMALL_PROFILE)
     command = [sys.executable, "notebooks/run.py", "--data", str(data), "--profile", str(profile), "--only", "1_before_gan"]

@@ -15,11 +15,13 @@ import time
 import types
 from pathlib import Path
 
+import keras
 import nbformat
 import psutil
 import pytest
+from conftest import require_papermill
 
-from xraygan import disk, processes
+from xraygan import backend, disk, processes
 from xraygan.comparison import workers
 
 STOPPED = processes.STOPPED.strip()
@@ -114,10 +116,29 @@ def kill_itself(study, unit):
 
 def test_a_killed_worker_is_one_sentence(monkeypatch):
     monkeypatch.setattr(workers, "count_local_jobs", lambda: 2)
-    bar, study = types.SimpleNamespace(update=lambda: None), types.SimpleNamespace(precision="float32")
+    bar, study = types.SimpleNamespace(update=lambda: None), types.SimpleNamespace(precision="float32", deterministic=True)
     with pytest.raises(RuntimeError, match="a process that trained was killed, most often for want of memory: .* goes on"):  # noqa: SIM117
         with workers._choose_workers("") as num_jobs:
             workers._run_side_by_side(study, [(kill_itself, 0), (kill_itself, 1)], bar, num_jobs)
+
+
+def test_units_in_the_notebooks_own_process_leave_its_precision_and_its_output(monkeypatch, capsys):
+    """That is where they are trained on a GPU."""
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    monkeypatch.setattr(backend, "_gpu_generation", lambda: 7)
+    before, seen = keras.mixed_precision.global_policy().name, []
+
+    def train(study, unit):
+        print("not shown")
+        seen.append((os.getpid(), keras.mixed_precision.global_policy().name))
+
+    bar = types.SimpleNamespace(update=lambda: print("one more"))
+    study = types.SimpleNamespace(precision="mixed_float16", deterministic=True)
+    with workers._choose_workers("") as num_jobs:
+        workers._run_side_by_side(study, [(train, 0), (train, 1)], bar, num_jobs)
+    assert seen == [(os.getpid(), "mixed_float16")] * 2
+    assert keras.mixed_precision.global_policy().name == before
+    assert capsys.readouterr().out == "one more\n" * 2
 
 
 # A run
@@ -145,6 +166,7 @@ def profile(tmp_path):
 
 
 def start_run(store, *arguments, root=disk.ROOT, cwd=None, **environment):
+    require_papermill()
     command = [sys.executable, os.path.relpath(root / "notebooks" / "run.py", cwd or root), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     environment = os.environ | {"XRAYGAN_STORE": str(store), "MARK": str(store)} | environment
@@ -314,6 +336,7 @@ def test_what_a_killed_run_left_is_removed_and_what_another_is_at_stays(tmp_path
 @pytest.fixture(scope="module")
 def run_notebooks():
     """notebooks/run.py as a module."""
+    require_papermill()
     spec = importlib.util.spec_from_file_location("run_notebooks", disk.ROOT / "notebooks" / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

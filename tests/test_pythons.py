@@ -10,10 +10,10 @@ from xraygan import disk
 
 TRIED = (
     "test_utils.py",
-    "test_model_files.py",
+    "test_run.py",
     "test_classifier.py",
     "test_bad_input.py",
-    "test_statistics.py",
+    "test_verdict.py",
     "test_notebooks.py",
 )
 

@@ -400,11 +400,11 @@ def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom
 @pytest.mark.slow
 def test_workers_of_several_threads_are_refused(whole):
     """TensorFlow's threads and precision are a process's: two units in one would train with each other's."""
-    from dask.distributed import LocalCluster
+    distributed = pytest.importorskip("distributed", reason="Dask, an option, isn't installed")
 
     wanted = list_units(TWO, ["nothing"], [9], 24)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
         pytest.raises(ValueError, match="start them with --nthreads 1"),
     ):
         workers.train_units(whole[0], wanted, cluster.scheduler_address)
@@ -414,16 +414,16 @@ def test_workers_of_several_threads_are_refused(whole):
 @pytest.mark.slow
 def test_a_dask_cluster_of_two_processes_gives_the_same_numbers_as_the_local_cores(tmp_path, phantom_folder, monkeypatch):
     """A real scheduler on loopback and two worker processes that see the same folders."""
-    from dask.distributed import Client, LocalCluster
+    distributed = pytest.importorskip("distributed", reason="Dask, an option, isn't installed")
 
     wanted = list_units(TWO, ["nothing", "gan"], [1], 24)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(disk.ROOT), str(disk.ROOT / "tests")]))
     local = prepare(tmp_path / "local", phantom_folder)
     workers.train_units(local, wanted)
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         there = prepare(tmp_path / "cluster", phantom_folder)
         workers.train_units(there, wanted, cluster.scheduler_address)
-        with Client(cluster) as client:
+        with distributed.Client(cluster) as client:
             processes = set(client.run(os.getpid).values())
     assert fingerprint(there, wanted) == fingerprint(local, wanted)
     assert len(processes) == 2 and os.getpid() not in processes

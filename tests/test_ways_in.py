@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from test_layouts import LAYOUTS, lay_out, list_files, place, small, write_csv
 
-from tests.test_layouts import LAYOUTS, lay_out, list_files, place, small, write_csv
 from xraygan import run
 from xraygan.comparison.study import begin, open_study
 from xraygan.data import audit, dataset, sources, split
@@ -39,7 +39,7 @@ def from_csv(phantom_folder, root):
 
 
 def as_dicom(phantom_folder, root, **options):
-    dicom = pytest.importorskip("pydicom") and pytest.importorskip("tests.test_dicom")
+    dicom = pytest.importorskip("pydicom") and pytest.importorskip("test_dicom")
     for part, name, path in list_files(phantom_folder):
         target = root / part / name / f"{path.stem}.dcm"
         target.parent.mkdir(parents=True, exist_ok=True)

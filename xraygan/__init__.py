@@ -1,7 +1,7 @@
 """What the notebooks compute with.
 
 Four chapters stand on a ground floor and import one way: data ← gan ← comparison ← report. The ground floor (keys, disk, backend,
-run, training, processes, colab) knows nothing of any chapter. `make lint` checks this.
+clouds, run, training, processes) knows nothing of any chapter. `make lint` checks this.
 """
 
 import os

@@ -1,12 +1,14 @@
 """Everything that depends on the machine or on TensorFlow itself: precision, determinism, compilation, device, memory."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
 import platform
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def quiet_stderr():
         os.close(nowhere)
 
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever a cloud has set
 with quiet_stderr():
     import keras
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
@@ -35,6 +37,8 @@ keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+AMPERE, VOLTA = 8, 7  # of a GPU's "compute capability": the first that multiplies bfloat16 fast, and float16
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 
 
@@ -42,22 +46,30 @@ def configure(precision="auto", deterministic=True, threads=0):
     """Set precision, determinism and threads for this process, before any model is built.
 
     Args:
-        precision: "auto" (bfloat16 where the device multiplies it fast, else float32), "float32" or "mixed_bfloat16".
-        deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is).
+        precision: "auto" (bfloat16 where the device multiplies it fast, else float32) or one of `PRECISIONS`. "mixed_float16" is for
+            GPUs such as the T4, which multiply nothing else fast; "auto" doesn't choose it, since it was never timed on one.
+        deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is). On a CPU it costs
+            little. On a GPU it costs XLA and the fastest kernels; some have none that is deterministic, see `deterministic_if_possible`.
         threads: processor threads an operation uses, which decide its last digits; 0 for as many as this
             process may use (a container or a batch system may give it fewer than there are). TensorFlow only.
 
     Returns:
         dict of what was chosen, for the run's record.
+
+    Raises:
+        ValueError: there's no such precision, or the device or the Keras backend can't train in it.
     """
-    choices = ("auto", "float32", "mixed_bfloat16")
+    choices = ("auto", *PRECISIONS)
     if precision not in choices:
         raise ValueError(f"PRECISION is {precision!r}; choose one of {', '.join(choices)}.")
     chosen = fast_precision() if precision == "auto" else precision
+    if not can_train_in(chosen):
+        raise ValueError(f"PRECISION is {precision!r}, and {device_name()} can't train in it: choose 'float32' or 'auto'.")
     keras.mixed_precision.set_global_policy(chosen)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        deterministic = deterministic and not _relaxed
         if deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(0)  # of operations that have none of their own, which it refuses otherwise
@@ -79,10 +91,54 @@ def configure(precision="auto", deterministic=True, threads=0):
 
 def fast_precision():
     """ "mixed_bfloat16" where the device has bfloat16 matrix instructions, else "float32"."""
-    gpu = _gpu_details()
-    if gpu:
-        return "mixed_bfloat16" if gpu.get("compute_capability", (0, 0))[0] >= 8 else "float32"  # Ampere and later
+    if has_gpu():
+        return "mixed_bfloat16" if _gpu_generation() >= AMPERE else "float32"
     return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "float32"
+
+
+def can_train_in(precision):
+    """Whether the device and the Keras backend can train in a precision of `PRECISIONS`, fast or not."""
+    if precision == "mixed_float16":  # its loss scaling skips updates in a way that only TensorFlow allows in the GAN's
+        return keras.backend.backend() == "tensorflow" and (not has_gpu() or _gpu_generation() >= VOLTA)
+    return precision == "float32" or not has_gpu() or _gpu_generation() >= AMPERE
+
+
+def advise_precision(wanted):
+    """What to do, as half a sentence, where notebook 1 trained in the precision `wanted` and this process is in another."""
+    if can_train_in(wanted):
+        return f"set PRECISION = {wanted!r} here, or choose another RUN for all three."
+    return (
+        f"{device_name()} can't train in {wanted}: go on with a device like notebook 1's, or choose another RUN and "
+        "PRECISION = 'float32', which every device has, for all three."
+    )
+
+
+_relaxed = []  # what was trained without determinism in this process, since TensorFlow has no deterministic kernel for a part of it
+
+
+def deterministic_if_possible(train):
+    """Decorate a function that builds a model from seeds and trains it: where TensorFlow has no deterministic kernel for a part of it,
+    which happens on GPUs only, it says so and trains without determinism, from the start or the last saved state.
+    """
+
+    @functools.wraps(train)
+    def train_anyhow(*arguments, **named):
+        try:
+            return train(*arguments, **named)
+        except Exception as error:
+            if type(error).__name__ != "UnimplementedError" or "determinis" not in str(error).lower():
+                raise
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+        _relaxed.append(train.__name__)
+        print(
+            "TensorFlow has no deterministic kernel on this device for a part of this training: it goes on without, and the same "
+            "seed will not give the same last digits."
+        )
+        return train(*arguments, **named)
+
+    return train_anyhow
 
 
 def num_threads():
@@ -107,33 +163,67 @@ def has_gpu():
     return bool(_gpu_details())
 
 
-def forget_models():
-    """Free what models of this process hold."""
-    keras.backend.clear_session()
+@contextlib.contextmanager
+def configured(precision, deterministic, threads):
+    """Configure the process for a training; then free what its models hold, and compute in the precision of before, as a notebook in
+    which units are trained must go on doing. Arguments as those of `configure`.
+    """
+    before = keras.mixed_precision.dtype_policy()
+    configure(precision, deterministic, threads)
+    try:
+        yield
+    finally:
+        keras.backend.clear_session()  # which forgets the precision, too
+        keras.mixed_precision.set_dtype_policy(before)
 
 
 def use_jit():
-    """What to pass to `compile(jit_compile=…)`: XLA pays on an accelerator; with TensorFlow on a CPU it's several times slower."""
+    """What to pass to `compile(jit_compile=…)`: XLA pays on an accelerator; with TensorFlow on a CPU it's several times slower.
+
+    "auto" leaves the rest to Keras, which with TensorFlow does without XLA where results have to be deterministic.
+    """
     if keras.backend.backend() != "tensorflow":
         return "auto"
     return "auto" if _gpu_details() else False
 
 
+@contextlib.contextmanager
 def feed(batches):
-    """What to give to `fit` for an endless `keras.utils.PyDataset` whose batches are all of one size: they are made one ahead.
+    """Yield what to give to `fit` for an endless `keras.utils.PyDataset` whose batches are all of one size.
 
-    Keras would let TensorFlow tune how many are made ahead; the thread that tunes sleeps ever longer, and the end of a training
-    waits until it wakes: up to as long as the training took.
+    With TensorFlow a thread makes each batch while the one before is computed with; their order and contents stay. It ends with the
+    block, and what it raises, the block raises. TensorFlow's own `prefetch` does nothing where results have to be deterministic, and
+    how far it reads ahead otherwise is tuned by a thread for which the end of a training waits up to as long as the training took.
+    JAX takes the batches as they are, one after the other.
     """
     if keras.backend.backend() != "tensorflow":
-        return batches
+        yield batches
+        return
     import tensorflow as tf
 
-    signature = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    dataset = tf.data.Dataset.from_generator(lambda: map(batches.__getitem__, itertools.count()), output_signature=signature)
-    return dataset.prefetch(1).with_options(options)
+    failed = []
+    with ThreadPoolExecutor(1) as thread:
+
+        def take():
+            coming = thread.submit(batches.__getitem__, 0)
+            for step in itertools.count(1):
+                try:
+                    batch = coming.result()
+                except Exception as error:
+                    failed.append(error)  # TensorFlow would make a text of it
+                    raise
+                coming = thread.submit(batches.__getitem__, step)
+                yield batch
+
+        signature = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        try:
+            yield tf.data.Dataset.from_generator(take, output_signature=signature).with_options(options)
+        except tf.errors.OpError:
+            if failed:
+                raise failed[0] from None
+            raise
 
 
 def pullback(function, *inputs):
@@ -235,6 +325,11 @@ def peak_memory_gb():
     """The most memory this process has held so far, in GB (10⁹ bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _gpu_generation():
+    """The first number of the GPU's compute capability, e.g. 7 of a T4 and 8 of an A100; 0 where it isn't known."""
+    return _gpu_details().get("compute_capability", (0, 0))[0]
 
 
 def _gpu_details():

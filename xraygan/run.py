@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from xraygan import disk
+from xraygan import clouds, disk
 
 GROWING = ("costs", "models")  # what a record gains as the run goes on
 NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
@@ -160,6 +160,24 @@ def note(folders, **entries):
     for key, value in json.loads(json.dumps(entries)).items():
         record[key] = record[key] | value if key in GROWING else value
     disk.write_json(folders.results / "record.json", {key: value for key, value in record.items() if value is not None})
+
+
+def require_begun(run, store=None):
+    """Stop where notebook 1 hasn't left a run of this name, or any where "" leaves the name open; called before any work.
+
+    Raises:
+        FileNotFoundError: in one sentence, with the likely cause on this host.
+    """
+    results = Path(store or disk.STORE) / "results"
+    begun = [path.parent.name for path in results.glob("*/record.json") if path.parent.name not in NO_RUNS]
+    if run not in begun and (run or not begun):
+        missing = f"the run {run}" if run else "a run of notebook 1"
+        raise FileNotFoundError(f"{missing} isn't on this machine: {clouds.explain_missing_run()}")
+
+
+def is_deterministic(record):
+    """Whether a record's trainings are to give the same numbers again."""
+    return record.get("machine", {}).get("deterministic", True)
 
 
 def get_precision(record):

@@ -252,16 +252,17 @@ class ResumableTraining:
             watchers = [self.state, ProgressBar(description, num_epochs, finished)]
             if self.patience:
                 watchers.append(EarlyStop(self.state, self.patience))
-            self.model.fit(
-                backend.feed(batches_from(finished * updates_per_epoch)),
-                steps_per_epoch=updates_per_epoch,
-                initial_epoch=finished,
-                epochs=num_epochs,
-                callbacks=[*callbacks, *watchers],
-                shuffle=False,  # the chain is shuffled already
-                verbose=0,
-                **fit_arguments,
-            )
+            with backend.feed(batches_from(finished * updates_per_epoch)) as batches:
+                self.model.fit(
+                    batches,
+                    steps_per_epoch=updates_per_epoch,
+                    initial_epoch=finished,
+                    epochs=num_epochs,
+                    callbacks=[*callbacks, *watchers],
+                    shuffle=False,  # the chain is shuffled already
+                    verbose=0,
+                    **fit_arguments,
+                )
 
     def _stopped_early(self):
         return bool(self.patience and self.state.rows) and len(self.state.rows) - self.state.best_epoch() >= self.patience

@@ -131,6 +131,7 @@ def compile_network(model, learning_rate, num_classes):
     model.optimizer.build(model.trainable_variables)
 
 
+@backend.deterministic_if_possible
 def train_classifier(classifier, setting, images, validation, seed, state_folder, description):
     """Train a classifier, resuming where it stopped; the weights of the best validation loss are kept.
 

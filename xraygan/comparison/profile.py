@@ -169,9 +169,9 @@ def check_parameters(**parameters):
         if name == "SEED":
             if type(value) is not int or not 0 <= value < 2**31:
                 raise ValueError(f"SEED is {value!r}; it must be a whole number from 0 to {2**31 - 1}.")
-        elif name == "SWEEPS":
+        elif name in ("SWEEPS", "DETERMINISTIC"):
             if not isinstance(value, bool):
-                raise ValueError(f"SWEEPS is {value!r}; it must be True or False.")
+                raise ValueError(f"{name} is {value!r}; it must be True or False.")
         elif name == "TEST_SHARE":
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 0.9:
                 raise ValueError(f"TEST_SHARE is {value!r}; it must be a number from 0 (take the test folder) to 0.9.")

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from xraygan import backend, disk, run
+from xraygan import backend, clouds, disk, run
 from xraygan.comparison import profile as profiles
 from xraygan.comparison.classifier import Classifier
 from xraygan.data import audit, dataset, sources, split
@@ -26,7 +26,7 @@ class Study:
         profile: `profile.Profile`.
         classifier: `classifier.Classifier`.
         recipe: the GAN's, a `recipe.Recipe`; None until notebook 2 has chosen it, and where the fakes are another generator's.
-        precision: "float32" or "mixed_bfloat16".
+        precision: one of `backend.PRECISIONS`.
     """
 
     data: str
@@ -76,6 +76,11 @@ class Study:
     def maker(self):
         """What makes the fakes, as tables and figures call it."""
         return self.imported.words if self.imported else "GAN"
+
+    @property
+    def deterministic(self):
+        """Whether the run's trainings are to give the same numbers again, as notebook 1 was asked."""
+        return run.is_deterministic(self.record)
 
     def title(self, text):
         """`text` as a figure's title: that of a run on the phantom says so."""
@@ -167,7 +172,8 @@ def begin(**asked):
         ValueError: a parameter is wrong; the message says what to do.
     """
     profiles.check_parameters(**asked)
-    machine = backend.configure(asked["PRECISION"], threads=UNIT_THREADS)
+    machine = backend.configure(asked["PRECISION"], asked.get("DETERMINISTIC", True), UNIT_THREADS)
+    machine |= {"host": clouds.find_host()}
     profile = profiles.load_profile(asked["PROFILE"])
     classifier = profile.make_classifier(asked["CLASSIFIER"])
     classifier.build(2)  # weights that it needs and that aren't here are fetched or asked for now, not after an hour
@@ -197,11 +203,12 @@ def open_study(threads=UNIT_THREADS, **asked):
         ValueError: a parameter is wrong, or notebook 1 ran with other settings or on other images.
     """
     profiles.check_parameters(**asked)
-    machine = backend.configure(asked["PRECISION"], threads=threads)
     profile = profiles.load_profile(asked["PROFILE"])
+    run.require_begun(asked["RUN"])
     source = sources.find_source(asked["DATA"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     record = run.read_record(folders)
+    machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
     _require_settings(record, profile, machine)
     recipe = Recipe(**record["recipe"]) if "recipe" in record else None
     if "GAN_RECIPE" in asked:
@@ -252,5 +259,5 @@ def _require_settings(record, profile, machine):
     precision = run.get_precision(record)
     if machine["precision"] != precision:
         raise ValueError(
-            f"notebook 1 ran in {precision}, and this is {machine['precision']}: set PRECISION = {precision!r} here, or choose another RUN for all three."
+            f"notebook 1 ran in {precision}, and this is {machine['precision']}: {backend.advise_precision(precision)}"
         )

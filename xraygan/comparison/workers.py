@@ -125,7 +125,6 @@ def count_local_jobs():
 
 def _run_quietly(function, study, unit):
     """Configure the process, then do the unit there, without bars and notices: several would write over each other."""
-    with contextlib.redirect_stdout(io.StringIO()), backend.quiet_stderr():
-        backend.configure(study.precision, threads=UNIT_THREADS)
+    configured = backend.configured(study.precision, study.deterministic, UNIT_THREADS)
+    with contextlib.redirect_stdout(io.StringIO()), backend.quiet_stderr(), configured:
         function(study, unit)
-        backend.forget_models()

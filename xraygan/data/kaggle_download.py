@@ -5,6 +5,7 @@ Run as `python -m xraygan.data.kaggle_download` (that is what `make data` does).
 
 import errno
 import lzma
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 import utils
-from xraygan import disk
+from xraygan import clouds, disk
 
 DATASET = "prashant268/chest-xray-covid19-pneumonia"
 EXPECTED_COUNTS = {  # as the study found them in 2022
@@ -43,7 +44,8 @@ BROKEN = (  # what reading an archive raises
 )
 ACCOUNT_HELP = (
     "If Kaggle asks for an account: create a token at https://www.kaggle.com/settings (API, 'Generate New Token') and save it as "
-    "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN; then run this again."
+    "~/.kaggle/access_token, or put it into the environment variable KAGGLE_API_TOKEN (in Colab: among the Secrets, the key at the left, "
+    "under that name); then run this again."
 )
 
 
@@ -51,16 +53,18 @@ def download(folder):
     """Download and unpack the data set into `folder/{train,test}/CLASS/`, going on where an earlier call stopped.
 
     Returns:
-        `folder`, which is only there when it is whole.
+        `folder`, which is only there when it is whole; in Kaggle, where the set can be added as an input, that input.
 
     Raises:
         RuntimeError: the download failed, or another process is at it; the message says what to do.
         OSError: the disk is full or read-only, in one sentence.
         ValueError: the archive is broken, hostile, or holds no train and test folder.
     """
-    folder = Path(folder)
+    folder = find_input() or Path(folder)
     if folder.is_dir():
         return folder
+    if clouds.find_host() == "Kaggle":
+        raise RuntimeError(f"in Kaggle, add {DATASET} as an input (Add Input, at the right) and run this again.")
     with disk.held(folder.parent / "download"):
         archive = _fetch_archive(folder.parent / "download")
         unpack(archive, folder)
@@ -70,10 +74,18 @@ def download(folder):
     return folder
 
 
+def find_input():
+    """The set among a Kaggle notebook's inputs, which are shown at one of two places; None where it isn't."""
+    owner, name = DATASET.split("/")
+    places = [clouds.KAGGLE / "input" / name, clouds.KAGGLE / "input" / "datasets" / owner / name]
+    return next((place for place in places if place.is_dir()), None)
+
+
 def _fetch_archive(folder):
     command = [sys.executable, "-c", KAGGLE_COMMAND, "datasets", "download", DATASET, "-p", str(folder)]
     archive = folder / f"{DATASET.split('/')[1]}.zip"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    environment = os.environ | clouds.read_kaggle_token()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
         for chunk in iter(lambda: process.stdout.read1(4096), b""):  # as it comes: its progress bar has no line ends
             sys.stdout.write(chunk.decode(errors="replace"))
             sys.stdout.flush()

@@ -229,7 +229,7 @@ def _find_data(data):
     """The folder or the CSV that DATA means."""
     if data == "kaggle":
         return kaggle_download.download(disk.STORE / "data" / "chest_xray")
-    default = disk.STORE / "data" / "chest_xray"
+    default = kaggle_download.find_input() or disk.STORE / "data" / "chest_xray"
     if data == "phantom" or (not data and not default.is_dir()):
         root = disk.STORE / "data" / "phantom"
         phantom.write_phantom(root)

@@ -147,6 +147,30 @@ class GAN(keras.Model):
         return self.averaged_generator if self.recipe.ema_decay else self.generator
 
 
+class HalfPrecisionGAN(GAN):
+    """The same with networks in float16, where small gradients would become 0: the losses that they come from are scaled up.
+
+    Keras' `LossScaleOptimizer` says how far, divides the gradients again, and leaves out an update in which one of them overflowed.
+    """
+
+    def _make_optimizer(self, steps_an_update):
+        return keras.mixed_precision.LossScaleOptimizer(super()._make_optimizer(steps_an_update))
+
+    def judge(self, real, fake):
+        """As `GAN.judge`; the way back is that of the scaled losses."""
+        both_losses, pull = super().judge(real, fake)
+        optimizers = self.optimizer, self.generator_optimizer
+        return both_losses, lambda loss, wanted: pull(loss, wanted, optimizers[loss].scale_loss(ops.ones(())))
+
+
+def make_gan(recipe, seed):
+    """The GAN of a recipe, compiled, in the precision of this process."""
+    half = keras.mixed_precision.dtype_policy().compute_dtype == "float16"
+    gan = (HalfPrecisionGAN if half else GAN)(recipe, seed)
+    gan.compile_for_training(backend.use_jit())
+    return gan
+
+
 class SampleGrids(keras.callbacks.Callback):
     """Draws the same noise at every sampled epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
 
@@ -201,6 +225,7 @@ def _is_sampled(epoch, every, num_epochs):
     return epoch == 0 or (epoch + 1) % every == 0 or epoch + 1 == num_epochs
 
 
+@backend.deterministic_if_possible
 def train_gan(images, recipe, seed, folders, judge=None, description="training the GAN"):
     """Train a GAN on one class, resuming where it stopped; writes sample grids, history and fidelity as it goes.
 
@@ -215,8 +240,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     Returns:
         the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
     """
-    gan = GAN(recipe, seed)
-    gan.compile_for_training(backend.use_jit())
+    gan = make_gan(recipe, seed)
     num_epochs, sample_every = recipe.count_epochs(len(images))
     state_folder, table_folder = folders.models / "gan_state", folders.results / "gan"
     resumable = training.ResumableTraining(
