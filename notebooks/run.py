@@ -236,8 +236,10 @@ def without_traces(notebook):
 def list_missing(folders, sweep):
     """The notebooks that a sweep needs and that haven't been run: the first; the second where the fakes of its GAN are swept."""
     needed = {"before_gan": "1_before_gan"} | ({"dcgan_generator": "2_gan_training"} if sweep == "fakes" else {})
-    has_record = (folders.results / "record.json").exists()
-    return [notebook for model, notebook in needed.items() if not (has_record and run.is_saved(folders, model))]
+    try:
+        return [notebook for model, notebook in needed.items() if not run.is_saved(folders, model)]
+    except (FileNotFoundError, ValueError):  # there is no record, or none to rely on
+        return list(needed.values())
 
 
 def run_sweep(name, source, folders, options):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xraygan import run
 from xraygan.data import audit, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
 from xraygan.data.sources import ImageSet, Source
@@ -169,6 +170,7 @@ def test_quick_size_leaves_enough_of_a_rare_class():
 def test_a_class_may_be_called_none(folders):
     data = image_set(["train"] * 20 + ["test"] * 4, [0, 1] * 12)
     table = split.make_split(data, np.arange(24)).replace({"class": {"A": "None"}})
+    run.start_record(folders)
     split.write_split(table, folders)
     assert split.read_split(folders)["class"].tolist() == table["class"].tolist()
 
@@ -183,6 +185,7 @@ def test_split_survives_the_disk(folders, phantom_images):
     result = split.make_split(phantom_images, np.arange(len(phantom_images.files)))
     with pytest.raises(FileNotFoundError, match="run notebooks/1_before_gan.ipynb first"):
         split.read_split(folders)
+    run.start_record(folders)
     split.write_split(result, folders)
     pd.testing.assert_frame_equal(split.read_split(folders), result, check_dtype=False)
 
@@ -191,6 +194,7 @@ def test_class_names_that_look_like_numbers_stay_text(folders):
     data = dataclasses.replace(
         image_set(["train"] * 20 + ["test"] * 2, [0, 1] * 11), source=Source("t", None, ("0", "1"), "1", False)
     )
+    run.start_record(folders)
     split.write_split(split.make_split(data, np.arange(22)), folders)
     assert set(split.read_split(folders)["class"]) == {"0", "1"}
 

@@ -55,7 +55,6 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
     classes = ",".join(["NORMAL", "COVID19", *also])
     images = sources.read_images(sources.find_source(str(data), classes, "COVID19"), profile.image_size, show_progress=False)
     table = split.make_split(images, audit.find_groups(images))
-    split.write_split(table, study.folders)
     run.start_record(
         study.folders,
         classes=["NORMAL", "COVID19"],
@@ -69,8 +68,10 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
         machine={"threads": 1, "precision": "float32"},
         data={"fingerprint": images.fingerprint, "counts": split.count_images(table, images.source.classes).to_dict()},
     )
-    run.save_model(study.classifier.build(2), study.folders, "before_gan")
-    run.save_model(study.recipe.build_generator(), study.folders, "dcgan_generator")
+    split.write_split(table, study.folders)
+    baseline = units.find_key(study, plan.plan_baseline(study))
+    run.save_model(study.classifier.build(2), study.folders, "before_gan", unit=baseline)
+    study.save_generator(study.recipe.build_generator())
     return study
 
 
@@ -352,14 +353,17 @@ def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tm
     study = prepare(tmp_path, phantom_folder, replace(TINY, image_size=32), also=())
     images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
-    run.save_model(generator, study.folders, "dcgan_generator")
+    study.save_generator(generator)
     unit = Unit(TWO, "gan", 0, 3)
     gans.ensure_fakes(replace(study, recipe=replace(study.recipe, sample_every=36)), unit)
     assert len(gans.read_fakes(study, TWO, 0)) == 3
     for change in ({"loss": "hinge"}, {"beta_1": 0.9}, {"updates": 36}):
         other = replace(study, recipe=replace(study.recipe, **change))
-        with pytest.raises(ValueError, match=f"trained with another .*{next(iter(change))}.*choose another name with RUN"):
-            gans.ensure_fakes(other, unit)
+        for ask in (lambda: gans.ensure_fakes(other, unit), lambda: gans.read_fakes(other, TWO, 0)):  # noqa: B023
+            with pytest.raises(ValueError, match="was made from another recipe than there is now: run notebooks/2_gan_tra"):
+                ask()
+        with pytest.raises(ValueError, match=f"was trained with .*{next(iter(change))}.*choose another name with RUN"):
+            dcgan.train_gan(images, other.recipe, 0, study.folders)
 
 
 RUN = textwrap.dedent("""

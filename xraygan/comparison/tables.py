@@ -10,6 +10,8 @@ from xraygan.data import split
 
 NOT_SHOWN = (
     "parameters",
+    "files",
+    "fakes",
     "model",
     "metrics",
     "training_shares",
@@ -26,7 +28,7 @@ def tabulate_units(study, wanted):
     rows = []
     for unit in wanted:
         files = units.find_files(study, unit)
-        if files.facts.exists():
+        if units.is_finished(study, unit):
             facts = {name: fact for name, fact in disk.read_json(files.facts).items() if name not in NOT_SHOWN}
             _, scores = units.read_results(files, unit.setting)
             name = {"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed, "num_extra": unit.num_extra}

@@ -10,8 +10,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pandas as pd
 
-import utils
-from xraygan import disk
+from xraygan import run
 
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
@@ -182,8 +181,8 @@ def count_images(split, classes):
 
 
 def write_split(split, folders):
-    """Write the split to `results/RUN/split.csv`."""
-    utils.write_table(split, folders.results / "split.csv")
+    """Write the split to `results/RUN/split.csv`; the run's record is there already."""
+    run.write_table(split, folders, run.SPLIT)
 
 
 def read_split(folders):
@@ -191,9 +190,9 @@ def read_split(folders):
 
     Raises:
         FileNotFoundError: there is none yet.
+        ValueError: it was changed since.
     """
-    path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    return utils.read_table(path)
+    return run.read_table(folders, run.SPLIT, "1_before_gan.ipynb")
 
 
 def list_unseen_test_files(split):
