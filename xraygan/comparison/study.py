@@ -141,9 +141,11 @@ class Beginning:
             leaks: of `audit.count_leaks`.
 
         Raises:
-            ValueError: a run of this name has trained models of other images, classes or settings.
+            ValueError: a run of this name has trained models of other images, classes or settings, or a class has too few test images to
+                compare anything by.
         """
         classes = self.source.classes
+        split.require_comparable(table, self.images.source.classes)
         run.start_record(
             self.folders,
             run=self.folders.run,
@@ -168,7 +170,10 @@ class Beginning:
             },
         )
         split.write_split(table, self.folders)
-        return _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
+        study = _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
+        for sentence in plan.describe_left_out(study):
+            print(sentence)
+        return study
 
 
 def begin(**asked):
@@ -192,9 +197,8 @@ def begin(**asked):
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
     patients = audit.read_groups(asked["GROUPS"], images.files) if asked["GROUPS"] else images.patients
     print(images.describe(), end="\n" if images.describe() else "")
-    print(
-        f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; the minority class is {source.minority}."
-    )
+    minority = sources.describe_minority(source, asked["MINORITY"])
+    print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
     return Beginning(asked, machine, profile, classifier, source, images, patients, folders)
 
 

@@ -121,7 +121,7 @@ def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None)
         if not finished:
             continue
         found = judge_setting(study, finished, test_files, group_of)
-        if _count_fewest_groups(setting, *found[1:]) >= 2:
+        if _count_fewest_groups(setting, *found[1:]) >= split.FEWEST_TESTED:
             judged[setting.name], labels[setting.name], groups[setting.name] = found
     return verdict.reach_verdict(judged, labels, groups, primary_setting.name)
 
