@@ -75,8 +75,11 @@ def to_signed(pixels):
 
 
 def from_signed(values):
-    """`float` −1 to 1 → `uint8` 0 to 255 by one fixed map, the inverse of `to_signed`: no image is stretched by its own range."""
-    return np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
+    """`float` −1 to 1 → `uint8` 0 to 255 by one fixed map, the inverse of `to_signed`: no image is stretched by its own range.
+
+    What is no number becomes grey: a network that went astray draws such.
+    """
+    return np.rint((np.clip(np.nan_to_num(values), -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 # Grids

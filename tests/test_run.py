@@ -78,7 +78,11 @@ def test_a_run_with_models_is_not_overwritten_by_another(folders):
     run.note(folders, files={"before_gan.keras": "hash"}, recipe={"loss": "hinge"})
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine=machine | {"cores": 64})
     notes = run.read_record(folders)
-    assert notes["files"] == {"before_gan.keras": "hash"} and notes["recipe"] == {"loss": "hinge"} and notes["machine"]["cores"] == 64
+    assert (
+        notes["files"] == {"before_gan.keras": "hash"}
+        and notes["recipe"] == {"loss": "hinge"}
+        and notes["machine"]["cores"] == 64
+    )
     with pytest.raises(ValueError, match="was made with another classes: choose another name with RUN, or delete"):
         run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
     with pytest.raises(ValueError, match="was made with another precision"):

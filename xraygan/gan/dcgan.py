@@ -212,8 +212,9 @@ class FidelityCurve(training.KeptTable):
 
 def judge_epoch(judge, generator, noise, losses_of_epoch):
     """`fidelity.Judge.distances` of what a generator draws; no numbers where its losses were none."""
-    distances = judge.distances(fakes.draw(generator, noise))
-    return distances if np.isfinite(list(losses_of_epoch.values())).all() else dict.fromkeys(distances, np.nan)
+    if not np.isfinite(list(losses_of_epoch.values())).all():
+        return {"kid": np.nan, "diversity": np.nan}
+    return judge.distances(fakes.draw(generator, noise))
 
 
 def is_sampled(epoch, every, num_epochs):

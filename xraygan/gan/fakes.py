@@ -11,6 +11,7 @@ from xraygan import disk, keys
 from xraygan.data import loading
 
 BATCH_SIZE = 64
+AGAIN = "run notebooks/2_gan_training.ipynb again"
 COLUMNS = ("file", "class", "seed", "generator", "sha256")  # of the manifest
 
 
@@ -82,20 +83,19 @@ def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE, count=None):
         ValueError: they are fewer, of another class, or not as they were written.
     """
     manifest = _read_manifest(disk.require(folder / "manifest.csv", "2_gan_training.ipynb"))
-    again = "run notebooks/2_gan_training.ipynb again"
     if count is not None and count > len(manifest):
-        raise ValueError(f"{count} fakes are asked for, and {disk.display_path(folder)} has {len(manifest)}: {again}.")
+        raise ValueError(f"{count} fakes are asked for, and {disk.display_path(folder)} has {len(manifest)}: {AGAIN}.")
     manifest = manifest.head(count)
     others = set(manifest["class"]) - {class_name}
     if others:
         raise ValueError(
             f"the fakes in {disk.display_path(folder)} are of {', '.join(sorted(others))}, and {class_name} is to be augmented: "
-            f"{again}, or give RUN a new name."
+            f"{AGAIN}, or give RUN a new name."
         )
     changed = _list_changed(folder, manifest)
     if changed:
         raise ValueError(
-            f"{len(changed)} of {len(manifest)} fakes in {disk.display_path(folder)} are gone or were changed (the first: {changed[0]}): {again}."
+            f"{len(changed)} of {len(manifest)} fakes in {disk.display_path(folder)} are gone or were changed (the first: {changed[0]}): {AGAIN}."
         )
     return loading.load_every_image([folder / file for file in manifest["file"]], image_size), manifest
 
@@ -126,12 +126,12 @@ def _read_manifest(path):
     Raises:
         ValueError: it is no such table, or names a file outside its folder.
     """
-    manifest, again = utils.read_table(path), "run the notebook that writes it again"
+    manifest = utils.read_table(path)
     missing = [name for name in COLUMNS if name not in manifest]
     if missing:
-        raise disk.DamagedError(f"{disk.display_path(path)} has no column {', '.join(missing)}: {again}.")
+        raise disk.DamagedError(f"{disk.display_path(path)} has no column {', '.join(missing)}: {AGAIN}.")
     folder = path.parent.resolve()
     outside = [file for file in manifest["file"] if not (folder / file).resolve().is_relative_to(folder)]
     if outside:
-        raise ValueError(f"{disk.display_path(path)} names {outside[0]!r}, which isn't in its folder: {again}.")
+        raise ValueError(f"{disk.display_path(path)} names {outside[0]!r}, which isn't in its folder: {AGAIN}.")
     return manifest
