@@ -371,7 +371,8 @@ def test_other_images_in_the_place_of_fakes_are_noticed(whole, kind):
     sentence = (
         "1 of 7 fakes in data/generated/tiny are gone or were changed .the first: COVID19/fake_0002.png.: run notebooks/2_gan"
     )
-    expect(machine.notebook_3, sentence)
+    outside = "manifest.csv names 'COVID19/fake_0002.png', which isn't in its folder: run notebooks/2_gan_training.ipynb again"
+    expect(machine.notebook_3, outside if kind == "a link" else sentence)
     open_until_whole(machine, given, "3")
 
 
@@ -418,13 +419,13 @@ def test_other_versions_of_packages_are_said_once(whole):
     machine, given, _ = whole
     folders = run.open_folders("tiny", machine.store)
     record = run.read_record(folders)
-    packages = record["machine"]["packages"] | {"keras": "2.0", "jax": "0.1"}
+    packages = record["machine"]["packages"] | {"keras": "2.0"}
     run.note(folders, machine=record["machine"] | {"packages": packages})
     for number in "321":
         results, said = attempt(machine.notebooks()[number])
         assert results == given[number]
         now = backend.package_versions()
-        assert f"This run began with keras 2.0, now {now['keras']}; jax 0.1, now none: numbers may differ" in said
+        assert "This run began with" in said and f"keras 2.0, now {now['keras']}" in said and said.count("may differ") == 1
     assert "This run began with" not in attempt(machine.notebook_3)[1], "notebook 1 has noted the new ones"
 
 
