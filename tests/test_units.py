@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -127,6 +128,20 @@ def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained)
     assert {unit.arm for unit in curve} == {"nothing"}
     many = replace(study, profile=replace(profile, num_fakes=1000))
     assert "more_real" not in {unit.arm for unit in plan.plan_scarcity(many)}, "there aren't 1000 further images"
+
+
+def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
+    """The phantom has 30 training, 8 validation and 10 test images of the minority, no further ones."""
+    sentences = plan.describe_left_out(untrained)
+    assert sentences[0] == "Notebook 3 leaves out more real: it takes 1000 further images of COVID19, and there are 0."
+    assert [number in sentences[1] for number in ("50", "115", "363", "30 are trained on")].count(True) >= 2 and len(
+        sentences
+    ) == 2
+    counts = {"train": {"COVID19": 5}, "validation": {"COVID19": 2}, "test": {"COVID19": 4}}
+    small = replace(untrained.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(), curve_counts=())
+    study = SimpleNamespace(profile=small, own=TWO, record={"data": {"counts": counts}})
+    first, second = plan.describe_left_out(study)
+    assert "can't choose the GAN's best epoch" in first and "4 test images of COVID19, at least 6 are needed" in second
 
 
 def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():

@@ -101,8 +101,8 @@ def _say_why_not(study, unit, files):
     """Why a unit whose facts are there isn't finished, in words; "" where it is."""
     if change := describe_change(files):
         return change
-    trained_on, there = disk.read_json(files.facts).get("fakes"), gans.hash_fakes(study, unit)
-    if trained_on and there and trained_on != there:
+    trained_on = disk.read_json(files.facts).get("fakes")
+    if trained_on and gans.hash_fakes(study, unit) not in (trained_on, ""):
         return f"{disk.display_path(files.facts)} is of other fakes than there are now"
     return ""
 
