@@ -1,16 +1,23 @@
-"""One GAN update, organised in three ways, in two precisions: images a second, and the share of the machine's own peak.
+"""One GAN update, organised in several ways, in two precisions: images a second, and the share of the machine's own peak.
 
-python -m benchmarks.steps          # a table, and results/published/benchmarks/steps.csv
+python -m benchmarks.steps                            # a table, and results/published/benchmarks/steps.csv
+taskset -c 0 python -m benchmarks.steps --name steps_one_core --torch PYTHON
 
-All three train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
-update goes through the networks. (A fourth way, one pull back for both losses, was once measured here. It needs a discriminator that judges
+All train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
+update goes through the networks, and in what computes it: "of Keras' operations" is ours without gan/operations.py, with upsampling and
+convolution one after the other; "PyTorch" is benchmarks/torch_steps.py, run by a PYTHON that has PyTorch. (A fourth way, one pull back for both losses, was once measured here. It needs a discriminator that judges
 each image alone, and ours sees how varied its batch is.) The references are written from their descriptions:
 - keras.io, "DCGAN to generate face images" (overriding `train_step`): fakes for the discriminator, then other fakes for the generator;
 - TensorFlow's tutorial "Deep Convolutional Generative Adversarial Network": one set of fakes, two tapes.
 """
 
 import argparse
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -20,11 +27,12 @@ from keras import ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend
-from xraygan.gan import dcgan, losses, networks
+from xraygan import backend, run
+from xraygan.gan import dcgan, losses, networks, operations
 from xraygan.gan.recipe import RECIPES
 
 UPDATES, ROUNDS = 10, 5
+IN_A_RUN = (363, 25)  # training images of a whole training
 RECIPE = RECIPES["dcgan"]
 
 
@@ -76,9 +84,35 @@ class TensorFlowTutorial(Reference):
         return d_loss, g_loss
 
 
+class OfKerasOperations(dcgan.GAN):
+    """Ours, computed by Keras' own layers and optimizer: what gan/operations.py replaces."""
+
+    def __init__(self, recipe, seed=0):
+        with mock.patch.object(networks, "BatchNorm", keras.layers.BatchNormalization):
+            super().__init__(recipe, seed)
+
+    def compile_for_training(self, jit_compile):
+        with mock.patch.object(backend, "Adam", keras.optimizers.Adam):
+            super().compile_for_training(jit_compile)
+
+    def update(self, real):
+        halve = lambda images, kernel: ops.conv(images, kernel, strides=2, padding="same")  # noqa: E731
+        plain = mock.patch.object(networks.DoubleAndConvolve, "call", double_and_then_convolve)
+        with plain, mock.patch.object(operations, "halve", halve):
+            super().update(real)
+
+
+def double_and_then_convolve(layer, images):
+    """`networks.DoubleAndConvolve` by its definition."""
+    images = ops.repeat(ops.repeat(images, 2, axis=1), 2, axis=2)
+    doubled = ops.conv(images, ops.cast(layer.kernel, layer.compute_dtype), padding="same")
+    return doubled if layer.bias is None else doubled + ops.cast(layer.bias, layer.compute_dtype)
+
+
 # Passes an image costs: (generator, discriminator), where forward, gradient of weights and gradient of inputs count one each.
 ORGANISATIONS = {
     "ours": (dcgan.GAN, (3, 7)),
+    "ours, of Keras' operations": (OfKerasOperations, (3, 7)),
     "keras.io": (KerasIo, (4, 8)),
     "TensorFlow tutorial": (TensorFlowTutorial, (3, 7)),
 }
@@ -92,7 +126,7 @@ def flops(network):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
         elif isinstance(layer, networks.DoubleAndConvolve):  # computed as a transposed 4×4 convolution
             total += 2 * 16 / 9 * layer.kernel.shape.num_elements() * np.prod(layer.input.shape[1:3])
-        elif isinstance(layer, keras.layers.Conv2D):
+        elif isinstance(layer, keras.layers.Conv2D | networks.ConvolveAndHalve):
             total += 2 * layer.kernel.shape.num_elements() * np.prod(layer.output.shape[1:3])
         elif isinstance(layer, keras.layers.Dense):
             total += 2 * layer.kernel.shape.num_elements()
@@ -113,11 +147,45 @@ def measure_speed(gan, images, batch_size):
     return {"images_a_second": batch_size / times["seconds"], "images_a_cpu_second": batch_size / times["cpu_seconds"]}
 
 
-def measure_rounds(gans, batch_size, num_rounds):
+def measure_run(num_images, num_updates=(100, 400)):
+    """What a whole training reaches, with its history, grids and states: images a second between two numbers of updates, so that tracing is left out."""
+    size, spent = RECIPE.image_size, []
+    images = np.random.default_rng(0).integers(0, 256, (num_images, size, size, 1), dtype=np.uint8)
+    for updates in num_updates:
+        start = time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as store:
+            dcgan.train_gan(images, replace(RECIPE, updates=updates), 0, run.open_folders("steps", store))
+        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    seconds, cpu_seconds = np.diff(spent, axis=0)[0]
+    trained = [updates * RECIPE.batch_size for updates in num_updates]
+    row = {"organisation": f"ours, a training on {num_images} images", "batch_size": RECIPE.batch_size}
+    return row | {
+        "images_a_second": (trained[1] - trained[0]) / seconds,
+        "images_a_cpu_second": (trained[1] - trained[0]) / cpu_seconds,
+    }
+
+
+class PyTorch:
+    """The update in PyTorch, in a process that waits between its turns."""
+
+    def __init__(self, python):
+        command = [python, str(Path(__file__).with_name("torch_steps.py")), str(backend.num_threads()), str(RECIPE.batch_size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+
+    def measure_speed(self):
+        """As `measure_speed`."""
+        print(UPDATES, file=self.process.stdin, flush=True)
+        seconds, cpu_seconds = map(float, self.process.stdout.readline().split())
+        return {"images_a_second": RECIPE.batch_size / seconds, "images_a_cpu_second": RECIPE.batch_size / cpu_seconds}
+
+
+def measure_rounds(gans, batch_size, num_rounds, torch=None):
     """All organisations in turn, round by round: a row each.
 
     Args:
         gans: {(organisation, precision): compiled GAN}.
+        torch: `PyTorch`, measured in each round beside them.
     """
     size, rows = RECIPE.image_size, []
     images = np.random.default_rng(0).uniform(-1, 1, (UPDATES * batch_size, size, size, 1)).astype(np.float32)
@@ -132,6 +200,10 @@ def measure_rounds(gans, batch_size, num_rounds):
             share = speed["images_a_second"] * work / peak[precision]
             row = {"organisation": name, "precision": precision, "batch_size": batch_size, "round": turn} | speed
             rows.append(row | {"peak_gflops": peak[precision] / 1e9, "share_of_peak": share})
+        others = [measure_run(number) for number in IN_A_RUN]
+        if torch:
+            others.append({"organisation": "PyTorch", "batch_size": batch_size} | torch.measure_speed())
+        rows += [row | {"precision": keras.mixed_precision.global_policy().name, "round": turn} for row in others]
     return pd.DataFrame(rows)
 
 
@@ -150,8 +222,9 @@ def summarise(rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, nargs="*", default=[RECIPE.batch_size, 64])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--name", default="steps", help="of the table")
+    parser.add_argument("--torch", default="", help="a Python that has PyTorch")
     parser.add_argument(
         "--folder", type=Path, default=machine.PUBLISHED, help="of the table; another one gets each round's numbers too"
     )
@@ -159,10 +232,11 @@ def main():
     chosen = backend.configure()
     precisions = list(dict.fromkeys(["float32", chosen["precision"]]))
     gans = {(name, precision): build(kind, precision) for name, (kind, _) in ORGANISATIONS.items() for precision in precisions}
-    rounds = pd.concat([measure_rounds(gans, batch_size, options.rounds) for batch_size in options.batch_size])
+    torch = PyTorch(options.torch) if options.torch else None
+    rounds = measure_rounds(gans, RECIPE.batch_size, options.rounds, torch)
     if options.folder != machine.PUBLISHED:
-        utils.write_table(rounds.round(3), options.folder / "steps_rounds.csv")
-    machine.publish(summarise(rounds), "steps", chosen, options.folder)
+        utils.write_table(rounds.round(3), options.folder / f"{options.name}_rounds.csv")
+    machine.publish(summarise(rounds), options.name, chosen, options.folder)
 
 
 if __name__ == "__main__":

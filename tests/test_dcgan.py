@@ -84,7 +84,7 @@ def test_a_generator_draws_different_images_between_black_and_white(generator_na
 def test_the_default_networks_have_the_parameters_of_the_first_version():
     """The first published study's networks, at 128 pixels a side, whose discriminator didn't see how varied its batch is."""
     assert Recipe().build_generator().count_params() == 1_389_729
-    assert Recipe().build_discriminator().count_params() == 1_742_049 + 4 * 4 * 256  # the batch's spread is one map more
+    assert Recipe().build_discriminator().count_params() == 1_742_049 + 256  # a weight of the batch's spread for each feature
     assert RECIPES["original"].build_generator().count_params() == 1_879_681
     assert RECIPES["original"].build_discriminator().count_params() == 1_650_433
 
@@ -332,8 +332,11 @@ def test_a_finished_training_stays_and_another_recipe_is_refused(folders):
 
 def test_updates_are_counted_however_many_images_there_are():
     recipe = Recipe(batch_size=8, updates=5000, sample_every=250)
-    assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(5000, 250), (1250, 62), (109, 5), (10, 1)]
-    assert [recipe.count_updates(number) for number in (3, 25, 363)] == [1, 4, 46]
+    assert [recipe.count_epochs(number) for number in (3, 25, 363, 4000)] == [(157, 8), (157, 8), (109, 5), (10, 1)]
+    assert [recipe.count_updates(number) for number in (3, 25, 363)] == [32, 32, 46], "short epochs would cost time"
+    assert [replace(recipe, updates=number).count_updates(8) for number in (4, 80)] == [1, 10], (
+        "a short training has epochs, too"
+    )
     assert replace(recipe, loss="wasserstein").count_real(363) == 40
 
 
@@ -351,13 +354,12 @@ def test_the_learning_rate_stays_and_then_falls_to_nothing():
 
 
 def test_the_discriminator_sees_how_varied_a_batch_is(rng):
-    """Standard deviation over the batch, averaged over places and features, by numpy; alike for every image."""
-    maps = rng.standard_normal((6, 4, 4, 3)).astype(np.float32)
-    seen = np.array(networks.BatchSpread(dtype="float32")(maps))
-    np.testing.assert_allclose(seen[..., :3], maps)
-    np.testing.assert_allclose(seen[..., 3], maps.std(axis=0).mean(), rtol=1e-4)
-    alike = np.array(networks.BatchSpread(dtype="float32")(np.repeat(maps[:1], 6, axis=0)))
-    assert np.abs(alike[..., 3]).max() < 1e-3
+    """Standard deviation over the batch, averaged over places and features, by numpy; alike for every image, with a weight for each feature."""
+    maps, weights = rng.standard_normal((6, 4, 4, 3)).astype(np.float32), np.float32([1, -2, 0])
+    layer = networks.BatchSpread(lambda shape, dtype: weights, dtype="float32")
+    np.testing.assert_allclose(layer(maps), maps + maps.std(axis=0).mean() * weights, rtol=1e-4, atol=1e-5)
+    alike = np.repeat(maps[:1], 6, axis=0)
+    np.testing.assert_allclose(layer(alike), alike, atol=1e-3)
 
 
 def test_cutting_hides_a_square_of_each_image_and_lets_gradients_pass():

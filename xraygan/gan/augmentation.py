@@ -44,15 +44,20 @@ def shift_brighten_and_cut(images, seed, recipe):
 
 
 def translate(images, seed, max_pixels):
-    """Shift each image by its own whole number of pixels, up to `max_pixels` in each direction, reflecting the border."""
-    num_images, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
-    shifts = random.randint((2, num_images, 1), 0, 2 * max_pixels + 1, seed=seed)
-    padded = ops.pad(images, ((0, 0), (max_pixels, max_pixels), (max_pixels, max_pixels), (0, 0)), mode="reflect")
-    rows = ops.arange(height)[None, :] + ops.cast(shifts[0], "int32")
-    columns = ops.arange(width)[None, :] + ops.cast(shifts[1], "int32")
-    # Row i of an image moves as a one-hot product would move it; take_along_axis does so without the product.
-    shifted = ops.take_along_axis(padded, rows[:, :, None, None], axis=1)
-    return ops.take_along_axis(shifted, columns[:, None, :, None], axis=2)
+    """Shift each image by its own whole number of pixels, up to `max_pixels` in each direction, reflecting the border.
+
+    Written as a product with a matrix of zeros and ones on each side: its gradient is a product, too, which every device computes
+    in one order, whereas the gradient of picking rows adds up in any order on a GPU.
+    """
+    shifts = random.randint((2, ops.shape(images)[0], 1), -max_pixels, max_pixels + 1, seed=seed)
+    rows, columns = (_pick(shifts[axis], images.shape[axis + 1], images.dtype) for axis in (0, 1))
+    return ops.matmul(ops.matmul(rows, images[..., 0]), ops.transpose(columns, (0, 2, 1)))[..., None]
+
+
+def _pick(shift, side, dtype):
+    """Matrices `(B, side, side)` that shift an axis by `(B, 1)` places, those beyond its ends reflected."""
+    places = ops.abs(ops.arange(side)[None] + ops.cast(shift, "int32"))
+    return ops.one_hot(ops.minimum(places, 2 * (side - 1) - places), side, dtype=dtype)
 
 
 AUGMENTATIONS = {"none": show_as_is, "mild": shift_and_brighten, "cutout": shift_brighten_and_cut}

@@ -74,7 +74,7 @@ class GAN(keras.Model):
     def _make_optimizer(self, steps_an_update):
         recipe = self.recipe
         rate = SteadyThenFalling(recipe.learning_rate, recipe.updates * steps_an_update, recipe.steady)
-        return keras.optimizers.Adam(rate, beta_1=recipe.beta_1)
+        return backend.Adam(rate, beta_1=recipe.beta_1)
 
     def train_step(self, *arguments):
         """One update; Keras gives `(data)` on TensorFlow and `(state, data)` on JAX."""

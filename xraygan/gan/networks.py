@@ -8,6 +8,8 @@ A discriminator is a function (image size S, next_seed) → model: images `(B, S
 import keras
 from keras import layers, ops
 
+from xraygan.gan import operations
+
 
 def _filters_at(size, image_size):
     """Wide where the picture is small, narrow where it is large: 32 at half the image's size, twice as many at each halving, at most 256."""
@@ -46,7 +48,7 @@ class DoubleAndConvolve(layers.Layer):
             a, b, c = ops.split(kernel, 3, axis)
             kernel = ops.concatenate([c, b + c, a + b, a], axis)
         kernel = ops.cast(ops.transpose(kernel, (0, 1, 3, 2)), self.compute_dtype)
-        doubled = ops.conv_transpose(images, kernel, strides=2, padding="same")
+        doubled = operations.double(images, kernel)
         return doubled if self.bias is None else doubled + self.bias
 
     def compute_output_shape(self, input_shape):
@@ -56,6 +58,45 @@ class DoubleAndConvolve(layers.Layer):
     def get_config(self):
         own = {"filters": self.filters, "use_bias": self.use_bias}
         return super().get_config() | own | {"kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
+
+
+@keras.saving.register_keras_serializable("xraygan")
+class BatchNorm(layers.BatchNormalization):
+    """Keras' batch normalization over pictures, which TensorFlow computes in one operation while training rather than in ten."""
+
+    def call(self, images, training=None, mask=None):
+        if not (training and self.trainable and operations.IS_TENSORFLOW and len(images.shape) == 4):
+            return super().call(images, training=training, mask=mask)
+        normal, mean, variance = operations.normalise(images, self.gamma, self.beta, self.epsilon)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + value * (1 - self.momentum))
+        return normal
+
+
+@keras.saving.register_keras_serializable("xraygan")
+class ConvolveAndHalve(layers.Layer):
+    """A 4×4 convolution of stride 2 with a bias, as `layers.Conv2D(filters, 4, strides=2, padding="same")`, but faster to learn."""
+
+    def __init__(self, filters, kernel_initializer, **arguments):
+        super().__init__(**arguments)
+        self.filters = filters
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        shape = (4, 4, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+
+    def call(self, images):
+        return operations.halve(images, self.kernel) + self.bias
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return batch, height // 2, width // 2, self.filters
+
+    def get_config(self):
+        own = {"filters": self.filters, "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
+        return super().get_config() | own
 
 
 def upsampling_generator(image_size, latent_dim, next_seed):
@@ -85,28 +126,35 @@ def _dcgan_generator(double, image_size, latent_dim, next_seed):
     noise = keras.Input((latent_dim,))
     x = layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise)
     x = layers.Reshape((4, 4, 256))(x)
-    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.ReLU()(BatchNorm(momentum=0.9)(x))
     for size in _sizes_between(4, image_size):
         x = double(x, _filters_at(size, image_size), use_bias=False, kernel_initializer=weights())
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.ReLU()(BatchNorm(momentum=0.9)(x))
     x = double(x, 1, kernel_initializer=weights(), dtype="float32")
     return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
 
 
 @keras.saving.register_keras_serializable("xraygan")
 class BatchSpread(layers.Layer):
-    """Adds one feature map: how much the images of a batch differ, the standard deviation over the batch, averaged over places and features.
+    """Adds to each feature map, by a weight of its own, how much the images of a batch differ: their standard deviation over the batch, averaged.
 
     Fakes that are all alike give themselves away by it (minibatch standard deviation of Karras et al. 2018, arXiv:1710.10196, section 3).
+    There it is one more feature map for the next convolution, which adds it up with such weights; 257 maps would be slow.
     """
+
+    def __init__(self, kernel_initializer, **arguments):
+        super().__init__(**arguments)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=input_shape[-1:], initializer=self.kernel_initializer, name="kernel")
 
     def call(self, maps):
         differences = ops.sqrt(ops.var(ops.cast(maps, "float32"), axis=0) + 1e-8)  # the variance would drown in bfloat16
-        spread = ops.cast(ops.mean(differences), maps.dtype)
-        return ops.concatenate([maps, ops.zeros_like(maps[..., :1]) + spread], axis=-1)
+        return maps + ops.cast(ops.mean(differences), maps.dtype) * self.kernel
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], input_shape[-1] + 1)
+    def get_config(self):
+        return super().get_config() | {"kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
 
 
 def strided_discriminator(image_size, next_seed):
@@ -118,8 +166,8 @@ def strided_discriminator(image_size, next_seed):
     image = x = keras.Input((image_size, image_size, 1))
     for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
         if size == 4:
-            x = BatchSpread()(x)
-        x = layers.Conv2D(_filters_at(size, image_size), 4, strides=2, padding="same", kernel_initializer=weights())(x)
+            x = BatchSpread(keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5, seed=next_seed()))(x)
+        x = ConvolveAndHalve(_filters_at(size, image_size), weights())(x)
         x = layers.LeakyReLU(0.2)(x)
     glorot = keras.initializers.GlorotUniform(next_seed())
     logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))

@@ -6,6 +6,8 @@ import utils
 from xraygan import keys
 from xraygan.gan import augmentation, losses, networks
 
+SHORTEST_EPOCH = 32  # updates: with a few images, a training would spend its time between epochs
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -49,8 +51,8 @@ class Recipe:
     sample_every: int = 250
 
     def count_updates(self, num_images):
-        """Updates an epoch: what it takes to see every image about once."""
-        return -(-num_images // self.count_real(num_images))
+        """Updates an epoch: what it takes to see every image about once, but no fewer than `SHORTEST_EPOCH` or an eighth of all."""
+        return max(min(SHORTEST_EPOCH, self.updates // 8), -(-num_images // self.count_real(num_images)))
 
     def count_epochs(self, num_images):
         """How many epochs make `updates`, and how many lie between two sample grids."""

@@ -1,0 +1,140 @@
+"""The published study of few patients: every number that is told follows from its trainings' predictions."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+import utils
+from xraygan import disk
+from xraygan.comparison import exchange, metrics, scarcity, tables, verdict
+from xraygan.comparison.arms import ARMS
+from xraygan.comparison.classifier import read_predictions
+from xraygan.data.dataset import Setting
+from xraygan.report.published import SCARCITY
+
+TABLES = SCARCITY / scarcity.FOLDER
+FILES = sorted(SCARCITY.glob("units/*/*.json"))
+NUM_REPLICATES = {25: 24, 115: 10}  # declared in declaration.md
+
+
+def read_setting(facts):
+    asked = facts["parameters"]["setting"]
+    return Setting(tuple(asked["classes"]), asked["minority"], asked["num_real"])
+
+
+@pytest.fixture(scope="module")
+def trainings():
+    """A row a published training: num_real, arm, seed, its facts, and its predictions as a table."""
+    rows = []
+    for file in FILES:
+        facts = disk.read_json(file)
+        asked = facts["parameters"]
+        row = {"num_real": asked["setting"]["num_real"], "arm": asked["arm_name"], "seed": asked["seed"], "file": file}
+        rows.append(row | {"facts": facts, "predictions": read_predictions(file.with_suffix(".csv"))})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """{name: published table}."""
+    if not (TABLES / "state.json").exists():
+        pytest.skip("no replicate is finished yet")
+    return {file.stem: utils.read_table(file) for file in TABLES.glob("*.csv")}
+
+
+def choose_compared(trainings, num_real):
+    """The trainings at a number of real images in those replicates that all arms have finished."""
+    of = trainings[(trainings["num_real"] == num_real) & (trainings["seed"] < NUM_REPLICATES[num_real])]
+    arms = of["arm"].unique()
+    whole = of.groupby("seed")["arm"].nunique()
+    return of[of["seed"].isin(whole.index[whole == len(arms)])]
+
+
+def test_scores_are_those_of_the_predictions(trainings):
+    """By scikit-learn, from the probabilities: the class with the largest probability divided by its share of the training images."""
+    for row in trainings.itertuples():
+        positive = row.predictions["label"] == "PNEUMONIA"
+        odds = row.predictions["probability"] / row.facts["training_shares"][1]
+        called = odds > (1 - row.predictions["probability"]) / row.facts["training_shares"][0]
+        told = row.facts["metrics"]
+        assert told["auroc"] == pytest.approx(roc_auc_score(positive, row.predictions["probability"])), row.file
+        assert told["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(positive, called)), row.file
+        assert (row.predictions["prediction"] == np.where(called, "PNEUMONIA", "NORMAL")).all(), row.file
+
+
+def test_trainings_are_those_that_were_declared(trainings):
+    text = (SCARCITY / "declaration.md").read_text()
+    assert "NORMAL" in text and "PNEUMONIA" in text
+    for row in trainings.itertuples():
+        asked = row.facts["parameters"]
+        assert asked["setting"]["classes"] == ["NORMAL", "PNEUMONIA"] and row.num_real in (25, 50, 115, 230, 460, 1000)
+        assert row.seed < NUM_REPLICATES.get(row.num_real, 6) and (row.arm == "nothing" or row.num_real in NUM_REPLICATES)
+        assert row.facts["real_minority"] == row.num_real and row.facts["extra_images"] in (0, 1000)
+        assert (row.facts["extra_images"] == 1000) == (ARMS[row.arm].keeps_real and bool(ARMS[row.arm].adds))
+        assert (asked["classifier"]["batch_size"], asked["classifier"]["updates"]) == (64, 400)
+    assert not trainings.duplicated(["num_real", "arm", "seed"]).any(), "one training was published twice"
+
+
+def test_no_patient_is_tested_and_trained_on(trainings):
+    """Patients by the file names of that collection; what a replicate tests is half of all patients, another half each time."""
+    split = utils.read_table(SCARCITY / "split.csv", dtype=str)
+    patient = split["file"].str.extract(r"(person\d+)_")[0]
+    groups = split["group"].groupby(patient).nunique()
+    assert (groups == 1).all(), "a patient of several groups could stand on both sides"
+    tested = {row.seed: frozenset(row.predictions["file"]) for row in trainings.itertuples()}
+    assert len(set(tested.values())) == len(tested)
+    group_of = split.set_index("file")["group"]
+    for files in tested.values():
+        inside = group_of.index.isin(files)
+        assert not set(group_of[inside]) & set(group_of[~inside])
+
+
+def test_tables_are_those_of_the_trainings(trainings, told):
+    for name, of in [
+        ("trainings", pd.concat([choose_compared(trainings, number) for number in NUM_REPLICATES])),
+        ("curve", trainings[trainings["arm"] == "nothing"]),
+    ]:
+        index = ["num_real", "arm", "seed"]
+        published = told[name].set_index(index).sort_index()
+        expected = of.set_index(index).sort_index()
+        assert published.index.equals(expected.index)
+        for metric in ("auroc", "balanced_accuracy"):
+            scores = [
+                metrics.compute_metrics(table, ("NORMAL", "PNEUMONIA"), "PNEUMONIA")[metric]
+                for table in expected["predictions"]
+            ]
+            np.testing.assert_allclose(published[metric], scores)
+
+
+def test_contrasts_are_those_of_the_predictions(trainings, told):
+    group_of = utils.read_table(SCARCITY / "split.csv", dtype=str).set_index("file")["group"]
+    judged, labels, groups = {}, {}, {}
+    for number in NUM_REPLICATES:
+        of = choose_compared(trainings, number).sort_values("seed")
+        if len(of):
+            setting = read_setting(of["facts"].iloc[0])
+            predictions = {arm: list(of.loc[of["arm"] == arm, "predictions"]) for arm in ARMS if arm in set(of["arm"])}
+            found = tables.judge_predictions(predictions, setting, group_of)
+            judged[setting.name], labels[setting.name], groups[setting.name] = found
+    index = ["setting", "metric", "first", "second"]
+    expected = verdict.reach_verdict(judged, labels, groups, "PNEUMONIA-25").set_index(index).sort_index()
+    published = told["contrasts"].set_index(index).sort_index()
+    assert published.index.equals(expected.index)
+    for column in ("difference", "low", "high", "p_holm"):
+        np.testing.assert_allclose(published[column].astype(float), expected[column].astype(float), atol=1e-9)
+    assert (published["outcome"] == expected["outcome"]).all()
+
+
+def test_what_a_remedy_is_worth_follows_from_the_trainings(told):
+    expected = exchange.tabulate_worth(told["trainings"], told["curve"])
+    pd.testing.assert_frame_equal(told["worth"].fillna({"beyond": ""}), expected, check_dtype=False)
+
+
+def test_the_state_counts_the_trainings(trainings, told):
+    state = disk.read_json(TABLES / "state.json")
+    numbers = {int(found) for found in re.findall(r"\d+", (SCARCITY / "declaration.md").read_text())}
+    assert state["finished"] <= state["asked"] and set(NUM_REPLICATES) | set(NUM_REPLICATES.values()) <= numbers
+    assert state["finished"] <= len(trainings)
