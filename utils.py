@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from xraygan.disk import replacing
+from xraygan.disk import DamagedError, display_path, replacing
 
 IMAGE_SIZE = 128  # pixels a side by default, as in the study this project rebuilds
 NAMES = (
@@ -44,8 +44,14 @@ def read_table(path, **options):
 
     Returns:
         DataFrame; the columns of `NAMES` are text, never missing, the others as pandas reads them.
+
+    Raises:
+        disk.DamagedError: it's no CSV.
     """
-    table = pd.read_csv(path, **{"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""]} | options)
+    try:
+        table = pd.read_csv(path, **{"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""]} | options)
+    except ValueError as error:
+        raise DamagedError(f"{display_path(path)} is damaged: run the notebook that writes it again.") from error
     names = [name for name in NAMES if name in table]
     return table.fillna(dict.fromkeys(names, "")) if names else table
 
@@ -69,8 +75,11 @@ def to_signed(pixels):
 
 
 def from_signed(values):
-    """`float` −1 to 1 → `uint8` 0 to 255 by one fixed map, the inverse of `to_signed`: no image is stretched by its own range."""
-    return np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
+    """`float` −1 to 1 → `uint8` 0 to 255 by one fixed map, the inverse of `to_signed`: no image is stretched by its own range.
+
+    What is no number becomes grey: a network that went astray draws such.
+    """
+    return np.rint((np.clip(np.nan_to_num(values), -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 # Grids

@@ -95,6 +95,7 @@ def _run_notebook_1(images, folder, measure):
     print(leaks.to_string(), file=sys.stderr)
     measure("1: pairs to look at", lambda: audit.list_pairs_across(images, groups))
     folders = run.open_folders("scale", folder)
+    run.start_record(folders)
     split.write_split(measure("1: split", lambda: split.make_split(images, groups)), folders)
     opened = measure("1: split from its file", lambda: dataset.Dataset(images, split.read_split(folders)))
     settings, most = [dataset.Setting(CLASSES, CLASSES[1])], min(len(groups), audit.MOST_LEARNED)

@@ -10,7 +10,7 @@ read from results/published/scarcity/ and published there.
 
 import argparse
 
-import utils
+from xraygan import run
 from xraygan.comparison import scarcity, workers
 from xraygan.comparison.study import begin, recall_study
 from xraygan.data import audit, split
@@ -37,7 +37,7 @@ def start(data, groups_file):
     table = split.make_split(begun.images, groups, test_share=ASKED["TEST_SHARE"], seed=ASKED["SEED"])
     begun.start_study(table, audit.count_leaks(begun.images, groups))
     study = recall_study(data, published.SCARCITY_RUN)
-    utils.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders.results / "shortcuts.csv")
+    run.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders, "shortcuts.csv")
     return study
 
 

@@ -244,12 +244,14 @@ def without_traces(notebook):
 
 def list_missing(folders, options):
     """The notebooks that a sweep needs and that haven't been run: the first; the second where its fakes are swept or are to be others."""
-    record = run.read_record(folders) if (folders.results / "record.json").exists() else {}
-    has_fakes = "imported" in record or (record and run.is_saved(folders, "dcgan_generator"))
-    done = {
-        "1_before_gan": record and run.is_saved(folders, "before_gan"),
-        "2_gan_training": options.sweep == "real" or (has_fakes and not options.fakes),
-    }
+    try:
+        has_fakes = "imported" in run.read_record(folders) or run.is_saved(folders, "dcgan_generator")
+        done = {
+            "1_before_gan": run.is_saved(folders, "before_gan"),
+            "2_gan_training": options.sweep == "real" or (has_fakes and not options.fakes),
+        }
+    except (FileNotFoundError, ValueError):  # there is no record, or none to rely on
+        done = {"1_before_gan": False, "2_gan_training": options.sweep == "real"}
     return [name for name, is_done in done.items() if not is_done]
 
 

@@ -28,6 +28,7 @@ from benchmarks import (
     variance_parts,
 )
 from xraygan import disk, run
+from xraygan.comparison import plan, units
 from xraygan.comparison import study as studies
 from xraygan.data import audit as audits
 from xraygan.data import split
@@ -43,7 +44,9 @@ def begin_study(data, name):
     start = studies.begin(DATA=str(data), PROFILE="quick", RUN=name, PRECISION="auto", **PARAMETERS)
     groups = audits.find_groups(start.images, start.patients)
     study = start.start_study(split.make_split(start.images, groups), audits.count_leaks(start.images, groups))
-    run.save_model(study.classifier.build(2), study.folders, "before_gan")
+    run.save_model(
+        study.classifier.build(2), study.folders, "before_gan", unit=units.find_key(study, plan.plan_baseline(study))
+    )
     return study
 
 

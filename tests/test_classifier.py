@@ -147,13 +147,14 @@ def test_weights_of_classes_reach_the_loss(phantom_images, tmp_path, monkeypatch
         assert history["loss"].item() == pytest.approx(np.mean(np.array(weights)[y.astype(int)] * losses), rel=2e-2)
 
 
-def test_fewer_epochs_than_done_and_a_lost_history_are_sentences(phantom_images, tmp_path):
-    train(phantom_images, tmp_path, epochs=2)
+def test_fewer_epochs_than_done_are_a_sentence_and_a_lost_history_is_written_again(phantom_images, tmp_path):
+    _, history = train(phantom_images, tmp_path, epochs=2)
     with pytest.raises(ValueError, match="was trained for 2 epochs, and 1 are asked for: choose another name with RUN"):
         train(phantom_images, tmp_path, epochs=1)
     (tmp_path / "run" / "history.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="history.csv is gone, and run needs it to go on; delete that folder"):
-        train(phantom_images, tmp_path, epochs=2)
+    _, again = train(phantom_images, tmp_path, epochs=2)
+    pd.testing.assert_frame_equal(again, history)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / "history.csv"), history)
 
 
 def test_patience_is_remembered_over_a_resume(tmp_path):

@@ -498,7 +498,7 @@ def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
     assert (epoch, len(same_history)) == (2, 3), "a finished training isn't repeated, though its state was dropped"
     assert fakes.weights_hash(again) == fakes.weights_hash(generator)
     (state,) = (folders.models / "gan_state").glob("epoch_*.npz")
-    assert state.stat().st_size < 1000
+    assert state.stat().st_size < 5000
 
 
 ON_JAX = textwrap.dedent("""

@@ -56,7 +56,7 @@ def read_with_cache(folders):
 SAVERS = {
     "table": lambda folders: utils.write_table(pd.DataFrame(RNG.random((500, 9))), folders.results / "table.csv"),
     "picture": lambda folders: utils.save_png(noise_picture(), folders.images / "picture.png"),
-    "JSON": lambda folders: disk.write_json(folders.results / "list.json", RNG.random(2000).tolist()),
+    "JSON": lambda folders: disk.write_json(folders.results / "numbers.json", {"numbers": RNG.random(2000).tolist()}),
     "state": lambda folders: training.save_variables(folders.models / "epoch_00001.npz", [RNG.random(5000)], 1),
     "model": lambda folders: run.save_model(Recipe().build_discriminator(), folders, "model"),
     "figure": save_a_figure,

@@ -39,7 +39,7 @@ def test_finished_fakes_stay_and_others_are_replaced(generator, tmp_path):
     fakes.write_fakes(generator, tmp_path, "A", 4, first_seed=100)
     assert len(list((tmp_path / "A").iterdir())) == 4, "fakes of other seeds stayed"
     (tmp_path / "A" / "fake_0001.png").unlink()
-    with pytest.raises(FileNotFoundError, match="1 of 4 fakes are missing"):
+    with pytest.raises(ValueError, match="1 of 4 fakes in .* are gone or were changed .the first: A.fake_0001.png.: run"):
         fakes.read_fakes(tmp_path, "A")
     fakes.write_fakes(generator, tmp_path, "A", 4, first_seed=0)
     assert len(fakes.read_fakes(tmp_path, "A")[0]) == 4

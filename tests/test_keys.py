@@ -14,11 +14,12 @@ import pytest
 from test_units import SCARCE, TWO, prepare
 
 import utils
-from xraygan import disk, keys, run
+from xraygan import disk, keys, run, training
 from xraygan.comparison import arms, classifier, units
 from xraygan.comparison.classifier import Classifier
+from xraygan.comparison.profile import load_profile
 from xraygan.comparison.units import Unit
-from xraygan.data.dataset import Setting
+from xraygan.data.dataset import Dataset, Setting
 from xraygan.gan import augmentation, dcgan, losses, networks
 from xraygan.gan.recipe import Recipe
 
@@ -138,6 +139,32 @@ def test_the_baseline_that_judges_the_fakes_is_in_the_key_of_arms_with_fakes(tmp
     before = {unit.arm: find_key(study, unit) for unit in (PLAIN_ARM, GAN_ARM)}
     run.note(study.folders, seed=5)
     assert find_key(study) != before["gan"] and find_key(study, PLAIN_ARM) == before["nothing"]
+
+
+def test_the_keys_of_arms_without_fakes_are_those_of_the_published_study():
+    """A study of weeks is known by them: an edit that changes one would train all of it again."""
+    chosen = [Dataset.select_all, arms.rebalance, arms.TrainingImages, classifier.tabulate_predictions]
+    assert keys.describe(chosen) == ["af8eadea5c04dadd", "115fee8d75580cca", "bd67a09e611e77b0", "240081c1aeefa083"]
+    described = load_profile("study").make_classifier("study_cnn").describe(2)
+    assert described["code"] == ["9a3060cc0639bad6", "76dbe28a0c0952a8", "92f2907b690d5aa9", "4795ea9b23903c6c"]
+    assert described["network"] == "495165438ff55677"
+    arms_of_study = ("nothing", "class_weights", "oversampling", "classical", "on_the_fly", "more_real")
+    found = [keys.digest(arms.ARMS[name].describe()) for name in arms_of_study]
+    assert found == ["67567450", "6c4219fa", "069cbcea", "6ad373ef", "f7513539", "0a490b0d"]
+
+
+def test_how_files_are_written_is_in_no_key(study, monkeypatch):
+    """What a GAN's callbacks draw and judge is in the key, and what becomes of it on the disk isn't."""
+    before = find_key(study)
+    for module, name in ((disk, "replacing"), (utils, "write_table"), (training, "save_variables"), (dcgan, "FidelityCurve")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    keys.write_code.cache_clear()
+    assert find_key(study) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(dcgan, "NUM_JUDGED", 7)
+        keys.write_code.cache_clear()
+        assert find_key(study) != before
+    keys.write_code.cache_clear()
 
 
 # Networks are known as they are built

@@ -12,7 +12,7 @@ import pytest
 
 import utils
 from benchmarks import published_study, rescore
-from xraygan import disk, run
+from xraygan import disk, keys, run
 from xraygan.comparison import units
 from xraygan.report import published, readme
 
@@ -246,31 +246,34 @@ def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(name, i
 
 
 def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp_path, monkeypatch):
+    """Whole ones that the run hasn't; they are signed there, since earlier versions noted no hashes."""
+
     def find_files(study, name):
-        folder = study.folders.results / "units" / "2-classes"
-        return units.Files(folder / f"{name}.json", folder / f"{name}.csv", folder / f"{name}.history.csv")
+        folder, key = study.folders.results / "units" / "2-classes", keys.digest({"name": name})
+        return units.Files(folder / f"{name}-{key}.json", folder / f"{name}-{key}.csv", folder / f"{name}-{key}.history.csv")
 
     def write(study, name, text):
-        for file in find_files(study, name):
-            file.parent.mkdir(parents=True, exist_ok=True)
+        files = find_files(study, name)
+        disk.write_json(files.facts, {"parameters": {"name": name}, "text": text})
+        for file in files[1:]:
             file.write_text(text)
 
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(published.units, "find_files", find_files)
     first, second = (SimpleNamespace(folders=run.open_folders(published.STUDY_RUN, tmp_path / store)) for store in ("1", "2"))
-    for name in ("a", "b", "of_another_study", "cut_off"):
+    for name in ("a", "b", "of_another_study", "cut_off", "renamed"):
         write(first, name, f"published {name}")
     find_files(first, "cut_off").history.unlink()
+    disk.write_json(find_files(first, "renamed").facts, {"parameters": {"name": "another"}})
     published.publish(first.folders)
 
     write(second, "a", "own a")
-    assert published.restore_units(second, ["a", "b", "cut_off", "not_published"]) == 1
-    texts = {file.name: file.read_text() for file in find_files(second, "a").facts.parent.iterdir()}
-    assert texts == {
-        f"{name}{end}": text
-        for name, text in (("a", "own a"), ("b", "published b"))
-        for end in (".json", ".csv", ".history.csv")
-    }
+    assert published.restore_units(second, ["a", "b", "cut_off", "renamed", "not_published"]) == 1
+    assert len(list(find_files(second, "a").facts.parent.iterdir())) == 6
+    for name, text in (("a", "own a"), ("b", "published b")):
+        facts, *files = find_files(second, name)
+        assert disk.read_json(facts)["text"] == text and [file.read_text() for file in files] == [text] * 2
+    assert disk.read_json(find_files(second, "b").facts)["files"] == units.hash_tables(find_files(second, "b"))
     assert published.restore_units(second, ["a", "b"]) == 0
 
     another = SimpleNamespace(folders=run.open_folders("another", tmp_path / "2"))

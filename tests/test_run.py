@@ -75,10 +75,14 @@ def test_a_run_with_models_is_not_overwritten_by_another(folders):
     """Notebook 1 again: on another computer, with more epochs, it goes on; with other classes or another precision it would mix two runs."""
     machine = {"precision": "float32", "cores": 2}
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 3}, machine=machine)
-    run.note(folders, models={"before_gan": "hash"})
+    run.note(folders, files={"before_gan.keras": "hash"}, recipe={"loss": "hinge"})
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine=machine | {"cores": 64})
     notes = run.read_record(folders)
-    assert notes["models"] == {"before_gan": "hash"} and notes["machine"]["cores"] == 64
+    assert (
+        notes["files"] == {"before_gan.keras": "hash"}
+        and notes["recipe"] == {"loss": "hinge"}
+        and notes["machine"]["cores"] == 64
+    )
     with pytest.raises(ValueError, match="was made with another classes: choose another name with RUN, or delete"):
         run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
     with pytest.raises(ValueError, match="was made with another precision"):
@@ -99,14 +103,14 @@ def test_other_images_are_noticed(folders):
 
 
 def test_notes_are_added_and_merged(folders):
-    """Costs and models grow; any other entry takes the place of the one before."""
+    """Costs and files grow; any other entry takes the place of the one before."""
     run.start_record(folders, seed=0)
-    run.note(folders, models={"a": "1"}, recipe={"name": "dcgan"})
-    run.note(folders, models={"b": "2"}, costs={"gan": {"seconds": 1}}, recipe={"loss": "hinge"})
+    run.note(folders, files={"a": "1"}, recipe={"name": "dcgan"})
+    run.note(folders, files={"b": "2"}, costs={"gan": {"seconds": 1}}, recipe={"loss": "hinge"})
     assert run.read_record(folders) == {
         "seed": 0,
         "costs": {"gan": {"seconds": 1}},
-        "models": {"a": "1", "b": "2"},
+        "files": {"a": "1", "b": "2"},
         "recipe": {"loss": "hinge"},
     }
 
@@ -205,7 +209,7 @@ def plant(folders, content, recorded):
     path = folders.models / "before_gan.keras"
     path.write_bytes(content)
     if recorded:
-        run.note(folders, models={"before_gan": hashlib.sha256(content).hexdigest()})
+        run.note(folders, files={path.name: {"sha256": hashlib.sha256(content).hexdigest(), "made_from": {}}})
 
 
 def hostile_files(folders, tmp_path):

@@ -28,6 +28,19 @@ def test_defaults_are_those_of_the_study(phantom_folder):
     assert source.title("x").startswith("Phantom")
 
 
+@pytest.mark.parametrize(("counts", "word"), [((7, 7, 9), True), ((7, 8, 7), True), ((7, 8, 9), False)])
+def test_a_tie_for_the_minority_is_said(counts, word, tmp_path):
+    data = make_folder(tmp_path, {f"train/{name}": count for name, count in zip("abc", counts, strict=True)})
+    make_folder(tmp_path, {f"test/{name}": 2 for name in "abc"})
+    source = sources.find_source(data)
+    said = sources.describe_minority(source, asked="")
+    assert (
+        said.startswith("the minority class is a")
+        and ("have as few training images, and MINORITY chooses another" in said) == word
+    )
+    assert sources.describe_minority(sources.find_source(data, "", "a"), asked="a") == "the minority class is a."
+
+
 def test_any_names_and_any_number_of_classes(tmp_path):
     data = make_folder(
         tmp_path / "höhe 1", {f"{part}/{name}": 3 + i for part in ("train", "test") for i, name in enumerate("dcba")}

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xraygan import run
 from xraygan.data import audit, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
 from xraygan.data.sources import ImageSet, Source
@@ -78,7 +80,7 @@ def test_split_laws(seed, num_classes, num_images):
     try:
         result = split.make_split(image_set(parts, labels), groups, seed=seed)
     except ValueError as error:
-        assert "too few to stand in" in str(error) or "would have no image of" in str(error)
+        assert re.search("too few to stand in|would have no image of|that is also in test", str(error))
         return
     part, train = result["part"].to_numpy(), set(groups[result["part"] == "train"])
     assert train.isdisjoint(groups[part == "validation"])
@@ -169,6 +171,7 @@ def test_quick_size_leaves_enough_of_a_rare_class():
 def test_a_class_may_be_called_none(folders):
     data = image_set(["train"] * 20 + ["test"] * 4, [0, 1] * 12)
     table = split.make_split(data, np.arange(24)).replace({"class": {"A": "None"}})
+    run.start_record(folders)
     split.write_split(table, folders)
     assert split.read_split(folders)["class"].tolist() == table["class"].tolist()
 
@@ -179,10 +182,38 @@ def test_too_few_images_is_a_sentence():
         split.make_split(data, np.arange(13))
 
 
+def test_images_that_were_left_out_as_twins_are_no_missing_images():
+    """To add images wouldn't help: all of a class's training images are in test, too."""
+    data = image_set(["train"] * 20 + ["test"] * 10, [0] * 10 + [1] * 10 + [0, 1] * 5)
+    groups = np.arange(30)
+    groups[:10], groups[20::2] = 100, 100
+    with pytest.raises(
+        ValueError,
+        match="class A has 0 usable .*, since 10 of its 10 training images show a picture or a patient that is also in test: .*ON_LEAK",
+    ):
+        split.make_split(data, groups)
+    assert (split.make_split(data, np.arange(30))["part"] == "train").any()
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 2], [0, 0, 1]], ids=["one image", "one patient"])
+def test_too_few_test_images_to_compare_by_stop_notebook_1(groups):
+    labels = ["A", "B", "B"] if len(set(groups)) == 3 else ["A", "A", "B"]
+    table = pd.DataFrame({"file": list("abc"), "class": labels, "part": "test", "group": groups})
+    two = pd.concat([table, table.assign(group=table["group"] + 10)])
+    split.require_comparable(two, ("A", "B"))
+    with pytest.raises(
+        ValueError, match="class A has 1 test images or patients, and notebook 3 compares by at least 2 .*TEST_SHARE"
+    ):
+        split.require_comparable(table[table["class"] == "A"], ("A",))
+    with pytest.raises(ValueError, match="class C has 0 test images or patients"):
+        split.require_comparable(two, ("A", "B", "C"))
+
+
 def test_split_survives_the_disk(folders, phantom_images):
     result = split.make_split(phantom_images, np.arange(len(phantom_images.files)))
     with pytest.raises(FileNotFoundError, match="run notebooks/1_before_gan.ipynb first"):
         split.read_split(folders)
+    run.start_record(folders)
     split.write_split(result, folders)
     pd.testing.assert_frame_equal(split.read_split(folders), result, check_dtype=False)
 
@@ -191,6 +222,7 @@ def test_class_names_that_look_like_numbers_stay_text(folders):
     data = dataclasses.replace(
         image_set(["train"] * 20 + ["test"] * 2, [0, 1] * 11), source=Source("t", None, ("0", "1"), "1", False)
     )
+    run.start_record(folders)
     split.write_split(split.make_split(data, np.arange(22)), folders)
     assert set(split.read_split(folders)["class"]) == {"0", "1"}
 

@@ -11,7 +11,7 @@ import yaml
 from keras import layers, ops
 from test_units import TINY, TWO, prepare
 
-from xraygan import keys, run
+from xraygan import keys
 from xraygan.comparison import arms, classifier, gans, inspection, metrics, plan, tables, units, verdict, workers
 from xraygan.comparison import study as studies
 from xraygan.comparison.profile import load_profile
@@ -97,7 +97,7 @@ def test_another_image_size_is_one_number_of_the_profile(image_size, tmp_path, p
     real, held_out = (study.dataset.select_class([study.own.minority], part) for part in ("train", "validation"))
     judge = fidelity.make_judge(study.load_baseline(), real, held_out)
     generator, _, history = dcgan.train_gan(real, study.recipe, study.seed, study.folders, judge)
-    run.save_model(generator, study.folders, "dcgan_generator")
+    study.save_generator(generator)
     assert generator.output_shape == (None, image_size, image_size, 1) and len(history) == 1
 
     study = studies.open_study(**shared)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,6 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
     classes = ",".join(["NORMAL", "COVID19", *also])
     images = sources.read_images(sources.find_source(str(data), classes, "COVID19"), profile.image_size, show_progress=False)
     table = split.make_split(images, audit.find_groups(images))
-    split.write_split(table, study.folders)
     run.start_record(
         study.folders,
         classes=["NORMAL", "COVID19"],
@@ -69,8 +69,10 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
         machine={"threads": 1, "precision": "float32"},
         data={"fingerprint": images.fingerprint, "counts": split.count_images(table, images.source.classes).to_dict()},
     )
-    run.save_model(study.classifier.build(2), study.folders, "before_gan")
-    run.save_model(study.recipe.build_generator(), study.folders, "dcgan_generator")
+    split.write_split(table, study.folders)
+    baseline = units.find_key(study, plan.plan_baseline(study))
+    run.save_model(study.classifier.build(2), study.folders, "before_gan", unit=baseline)
+    study.save_generator(study.recipe.build_generator())
     return study
 
 
@@ -126,6 +128,20 @@ def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained)
     assert {unit.arm for unit in curve} == {"nothing"}
     many = replace(study, profile=replace(profile, num_fakes=1000))
     assert "more_real" not in {unit.arm for unit in plan.plan_scarcity(many)}, "there aren't 1000 further images"
+
+
+def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
+    """The phantom has 30 training, 8 validation and 10 test images of the minority, no further ones."""
+    sentences = plan.describe_left_out(untrained)
+    assert sentences[0] == "Notebook 3 leaves out more real: it takes 1000 further images of COVID19, and there are 0."
+    assert [number in sentences[1] for number in ("50", "115", "363", "30 are trained on")].count(True) >= 2 and len(
+        sentences
+    ) == 2
+    counts = {"train": {"COVID19": 5}, "validation": {"COVID19": 2}, "test": {"COVID19": 4}}
+    small = replace(untrained.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(), curve_counts=())
+    study = SimpleNamespace(profile=small, own=TWO, record={"data": {"counts": counts}})
+    first, second = plan.describe_left_out(study)
+    assert "can't choose the GAN's best epoch" in first and "4 test images of COVID19, at least 6 are needed" in second
 
 
 def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():
@@ -352,14 +368,17 @@ def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tm
     study = prepare(tmp_path, phantom_folder, replace(TINY, image_size=32), also=())
     images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
-    run.save_model(generator, study.folders, "dcgan_generator")
+    study.save_generator(generator)
     unit = Unit(TWO, "gan", 0, 3)
     gans.ensure_fakes(replace(study, recipe=replace(study.recipe, sample_every=36)), unit)
     assert len(gans.read_fakes(study, TWO, 0)) == 3
     for change in ({"loss": "hinge"}, {"beta_1": 0.9}, {"updates": 36}):
         other = replace(study, recipe=replace(study.recipe, **change))
-        with pytest.raises(ValueError, match=f"trained with another .*{next(iter(change))}.*choose another name with RUN"):
-            gans.ensure_fakes(other, unit)
+        for ask in (lambda: gans.ensure_fakes(other, unit), lambda: gans.read_fakes(other, TWO, 0)):  # noqa: B023
+            with pytest.raises(ValueError, match="was made from another recipe than there is now: run notebooks/2_gan_tra"):
+                ask()
+        with pytest.raises(ValueError, match=f"was trained with .*{next(iter(change))}.*choose another name with RUN"):
+            dcgan.train_gan(images, other.recipe, 0, study.folders)
 
 
 RUN = textwrap.dedent("""

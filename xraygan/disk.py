@@ -1,7 +1,12 @@
-"""Where files live and how they're written: whole or absent, by one process at a time, with a sentence where they can't be."""
+"""Where files live and how they're written: whole or absent, by one process at a time, with a sentence where they can't be.
+
+A JSON file of this project holds a checksum of its own content. Any other file that a later step reads is known by its hash, which
+stands in a JSON file of the step that wrote it, see `run.sign`.
+"""
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -20,6 +25,8 @@ WHY_NOT_WRITTEN = {
     errno.EISDIR: "a folder stands where a file has to be; move it away",
     errno.EIO: "the disk doesn't answer; check it or choose another place with XRAYGAN_STORE",
 }
+
+CHECKSUM = "checksum"  # the entry of a JSON file that holds it
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where data/, models/, images/ and results/ live (Drive, in Colab). One place for all processes, wherever each of them runs.
@@ -66,23 +73,59 @@ def replacing(path):
             draft.unlink(missing_ok=True)
 
 
+class DamagedError(ValueError):
+    """A file isn't what was written there."""
+
+
+class OlderFormError(ValueError):
+    """A file was written by an earlier version of this project, which noted no checksum."""
+
+
 def write_json(path, content):
-    """Write `content` as JSON, whole or not at all."""
+    """Write a dict as JSON with a checksum of itself, whole or not at all."""
+    content = json.loads(json.dumps(content))  # as it will be read back
     with replacing(path) as draft:
-        draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content | {CHECKSUM: _compute_checksum(content)}, indent=1, ensure_ascii=False)
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path):
-    """The content of one of a run's JSON files.
+def read_json(path, may_be_older=True):
+    """The content of one of a run's JSON files, a dict, if it is what `write_json` wrote.
+
+    Args:
+        path: the file.
+        may_be_older: whether a file without a checksum is taken, as earlier versions of this project wrote it.
 
     Raises:
         FileNotFoundError: it isn't there yet.
+        DamagedError: it is cut off or changed.
+        OlderFormError: it has no checksum and needs one.
     """
     if not path.exists():
         raise FileNotFoundError(
             f"{display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, with the same DATA, PROFILE and RUN."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        checksum = content.pop(CHECKSUM, None)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:  # no JSON, or no dict
+        raise DamagedError(f"{display_path(path)} is damaged: run the notebook that writes it again.") from error
+    if checksum is None and not may_be_older:
+        raise OlderFormError(
+            f"{display_path(path)} is of an earlier version of this project: run the notebook that writes it again."
+        )
+    if checksum not in (None, _compute_checksum(content)):
+        raise DamagedError(f"{display_path(path)} was changed: run the notebook that writes it again.")
+    return content
+
+
+def _compute_checksum(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path):
+    """The SHA-256 of a file's bytes, as `sha256sum` prints it; "" where there is no such file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def keep_most_recent(used, max_bytes):

@@ -1,4 +1,8 @@
-"""A run: its folders, its record (what was asked for, on which data and machine, what it took), and its saved models."""
+"""A run: its folders, its record (what was asked for, on which data and machine, what it took), and the files that it is known by.
+
+Each file that a later notebook reads stands in the record with its hash and with what it was made from. Whoever reads one asks
+`require_signed`, which answers in one sentence: what was changed, and which notebook to run again.
+"""
 
 import contextlib
 import hashlib
@@ -12,9 +16,12 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import utils
 from xraygan import clouds, disk
 
-GROWING = ("costs", "models")  # what a record gains as the run goes on
+GROWING = ("costs", "files")  # what a record gains as the run goes on, entry by entry
+GAINED = (*GROWING, "recipe", "imported")  # and what notebook 1 keeps of it when it runs again
+SPLIT = "split.csv"  # all that a run makes is made from it
 NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
 MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
 
@@ -124,7 +131,7 @@ def _count_bytes(folder):
 def start_record(folders, **content):
     """Write `results/RUN/record.json` before any training.
 
-    Below "costs" the record gains what each training took, below "models" the hash of each saved model. What an earlier call of the
+    Below "costs" the record gains what each training took, below "files" what later notebooks read. What an earlier call of the
     same run noted there is kept, so that a training in several goes is counted whole.
 
     Raises:
@@ -132,17 +139,31 @@ def start_record(folders, **content):
     """
     path = folders.results / "record.json"
     content = json.loads(json.dumps(content))  # as it will be read back
-    earlier = disk.read_json(path) if path.exists() else {}
-    gained = {kind: earlier.pop(kind, {}) for kind in GROWING}
+    earlier = _read_earlier_record(path)
+    gained = {kind: earlier.pop(kind) for kind in GAINED if kind in earlier}
     changed = [key for key in content if key not in MAY_CHANGE and earlier.get(key) != content[key]]
     if get_precision(earlier) != get_precision(content):
         changed.append("precision")
-    if changed and gained["models"]:
+    has_models = earlier.get("models") or any(name.endswith(".keras") for name in gained.get("files", {}))
+    if changed and has_models:
         raise ValueError(
             f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
             f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it again from the start."
         )
-    disk.write_json(path, content | ({kind: {} for kind in GROWING} if changed else gained))
+    if has_models and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
+        print(sentence)
+    disk.write_json(path, {kind: {} for kind in GROWING} | content | ({} if changed else gained))
+
+
+def _read_earlier_record(path):
+    """The record that is there, also one of an earlier version; a damaged one counts as none, with a sentence."""
+    try:
+        return disk.read_json(path)
+    except FileNotFoundError:
+        return {}
+    except disk.DamagedError:
+        print(f"{disk.display_path(path)} was damaged and is written anew; what it isn't sure of is made again.")
+        return {}
 
 
 def read_record(folders):
@@ -150,12 +171,24 @@ def read_record(folders):
 
     Raises:
         FileNotFoundError: there is none yet.
+        ValueError: it's damaged, of another run, or of an earlier version of this project.
     """
-    return disk.read_json(folders.results / "record.json")
+    path = folders.results / "record.json"
+    try:
+        record = disk.read_json(path, may_be_older=False)
+    except disk.OlderFormError:
+        wrong = "is of an earlier version of this project"
+    except disk.DamagedError:
+        wrong = "is damaged"
+    else:
+        if record.get("run", folders.run) == folders.run:
+            return record
+        wrong = f"is that of the run {record['run']}"
+    raise disk.DamagedError(f"{disk.display_path(path)} {wrong}: run notebooks/1_before_gan.ipynb again, then the others.")
 
 
 def note(folders, **entries):
-    """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `models` is merged with what is there, None removes."""
+    """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `files` is merged with what is there, None removes."""
     record = read_record(folders)
     for key, value in json.loads(json.dumps(entries)).items():
         record[key] = record[key] | value if key in GROWING else value
@@ -178,6 +211,77 @@ def require_begun(run, store=None):
 def is_deterministic(record):
     """Whether a record's trainings are to give the same numbers again."""
     return record.get("machine", {}).get("deterministic", True)
+
+
+def sign(folders, path, **made_from):
+    """Note in the record a file that later notebooks read: its hash, and what it was made from, by name; always also from the split."""
+    files = read_record(folders)["files"]
+    entry = {"sha256": disk.hash_file(path), "made_from": _add_split(files, path, made_from)}
+    note(folders, files={path.name: entry})
+
+
+def _add_split(files, path, made_from):
+    return made_from | ({SPLIT: files[SPLIT]["sha256"]} if SPLIT in files and path.name != SPLIT else {})
+
+
+def is_signed(folders, path):
+    """Whether a file is there and is the one that the record knows."""
+    entry = read_record(folders)["files"].get(path.name)
+    return entry is not None and disk.hash_file(path) == entry["sha256"]
+
+
+def require_signed(folders, path, notebook, **made_from):
+    """`path`, if it's the file that the record knows, and was made from what there is now.
+
+    Args:
+        folders: `RunFolders`.
+        path: the file.
+        notebook: the one that writes it.
+        made_from: what it has to have been made from, as it was given to `sign`; what isn't named isn't compared.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+        ValueError: it was changed, or was made from something else.
+    """
+    shown = disk.display_path(disk.require(path, notebook))
+    files = read_record(folders)["files"]
+    entry = files.get(path.name)
+    if entry is None or disk.hash_file(path) != entry["sha256"]:
+        raise disk.DamagedError(
+            f"{shown} isn't the file that the run's record knows: run notebooks/{notebook} again, which writes it again."
+        )
+    changed = [name for name, value in made_from.items() if entry["made_from"].get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{shown} was made from another {' and '.join(changed)} than there is now: run notebooks/{notebook} again."
+        )
+    return path
+
+
+def write_table(table, folders, name):
+    """Write a DataFrame to `results/RUN/NAME` for a later notebook to read."""
+    path = folders.results / name
+    utils.write_table(table, path)
+    sign(folders, path)
+
+
+def read_table(folders, name, notebook):
+    """What `write_table` wrote.
+
+    Raises:
+        FileNotFoundError: it isn't there yet.
+        ValueError: it was changed.
+    """
+    return utils.read_table(require_signed(folders, folders.results / name, notebook))
+
+
+def describe_other_packages(record, machine):
+    """A sentence where a run goes on with other versions of packages, or of Python, than it began with; else ""."""
+    before, now = (known.get("machine", {}).get("packages", {}) for known in (record, {"machine": machine}))
+    changed = [f"{name} {before[name]}, now {now.get(name, 'none')}" for name in before if before[name] != now.get(name)]
+    if not changed:
+        return ""
+    return f"This run began with {'; '.join(changed)}: numbers may differ in their last digits from those that were trained before."
 
 
 def get_precision(record):
@@ -217,22 +321,21 @@ def measured(folders, name):
 # Saved models
 
 
-def save_model(model, folders, name):
-    """Write `models/RUN/NAME.keras` in the native Keras format, whole or not at all, and its hash into the run's record."""
+def save_model(model, folders, name, **made_from):
+    """Write `models/RUN/NAME.keras` in the native Keras format, whole or not at all, and sign it."""
     disk.remove_drafts(folders.models)
     path = folders.models / f"{name}.keras"
     with disk.replacing(path) as draft:
         model.save(draft)
-    note(folders, models={name: _hash(path)})
+    sign(folders, path, **made_from)
 
 
 def is_saved(folders, name):
     """Whether `models/RUN/NAME.keras` is there and is the file that the record knows."""
-    path = folders.models / f"{name}.keras"
-    return path.exists() and read_record(folders)["models"].get(name) == _hash(path)
+    return is_signed(folders, folders.models / f"{name}.keras")
 
 
-def load_weights(model, folders, name, notebook):
+def load_weights(model, folders, name, notebook, **made_from):
     """Give a model that was built in code the weights that `save_model` wrote.
 
     What the file says of its own layers is never read: a saved model may name code to run. Keras itself refuses weights that
@@ -243,26 +346,22 @@ def load_weights(model, folders, name, notebook):
         folders: `RunFolders`.
         name: of the file, without `.keras`.
         notebook: the one that writes it.
+        made_from: as for `require_signed`.
 
     Returns:
         `model`.
 
     Raises:
         FileNotFoundError: it isn't there yet.
-        ValueError: the file isn't the one that the record knows, or holds other weights than this model's.
+        ValueError: the file isn't the one that the record knows, was made from something else, or holds other weights than this model's.
     """
-    path = disk.require(folders.models / f"{name}.keras", notebook)
-    remedy = f"run notebooks/{notebook} again, which writes it again"
-    if not is_saved(folders, name):
-        raise ValueError(f"{disk.display_path(path)} isn't the file that the run's record knows: {remedy}.")
+    path = require_signed(folders, folders.models / f"{name}.keras", notebook, **made_from)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # where a layer is missing in the file Keras only warns, and leaves it as it was
             model.load_weights(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
-        raise ValueError(f"{disk.display_path(path)} doesn't hold the weights of this run's network: {remedy}.") from error
+        raise ValueError(
+            f"{disk.display_path(path)} doesn't hold the weights of this run's network: run notebooks/{notebook} again, which writes it again."
+        ) from error
     return model
-
-
-def _hash(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()

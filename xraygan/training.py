@@ -1,4 +1,7 @@
-"""Training that survives a disconnect: batches that depend on seed and step only, and a state written twice a minute."""
+"""Training that survives a disconnect: batches that depend on seed and step only, and a state written twice a minute.
+
+What a training goes on from is known by its hash: where a file isn't as it was written, the training starts again and says so.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from xraygan import backend, disk
+from xraygan import backend, disk, keys
 
 SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
@@ -56,51 +59,115 @@ class RepeatingShuffle(keras.utils.PyDataset):
         return np.array([shuffles[position // size][position % size] for position in positions])
 
 
-class SavedState(keras.callbacks.Callback):
+class KeptTable(keras.callbacks.Callback):
+    """A table with a row an epoch, and the weights of the best one. The rows are kept with the training's state: the file is for readers."""
+
+    def __init__(self, table_file=None, monitor=None, best_file=None):
+        """
+        Args:
+            table_file: CSV that is written anew with every row; None writes none.
+            monitor: the column whose smallest value is the best, e.g. "val_loss"; None keeps no weights.
+            best_file: where the weights of the best epoch are kept.
+        """
+        super().__init__()
+        self.table_file, self.monitor, self.best_file = table_file, monitor, best_file
+        self.rows, self.parameters = [], ""
+
+    def add(self, row, variables=()):
+        """Add an epoch's row, and keep the variables if it's the best so far."""
+        self.rows.append(row)
+        if self.monitor and find_best_epoch(self.rows, self.monitor) == row["epoch"]:
+            save_variables(self.best_file, variables, row["epoch"], self.parameters)
+        self.write()
+
+    def write(self):
+        if self.table_file:
+            utils.write_table(pd.DataFrame(self.rows), self.table_file)
+
+    def take_up(self, rows, finished):
+        """Go on with the rows of `finished` epochs.
+
+        Raises:
+            disk.DamagedError: the weights of the best of them aren't there.
+        """
+        best = find_best_epoch(rows, self.monitor)
+        if best:
+            epoch = read_variables(self.best_file, self.parameters)[1]["epoch"]
+            if epoch != best and epoch <= finished:  # after a crash it may be ahead, and will be written again
+                raise _damaged(self.best_file)
+        self.rows = rows
+        self.write()
+
+
+def find_best_epoch(rows, monitor):
+    """The epoch whose row has the smallest value; the earlier of two. None where no value is a number: a training that went astray."""
+    values = [(row[monitor], row["epoch"]) for row in rows if monitor and np.isfinite(row[monitor])]
+    return min(values)[1] if values else None
+
+
+class SavedState(KeptTable):
     """Writes weights, optimizer and random state now and then and at the end, history after every epoch, each file whole or absent.
 
-    The epoch is part of the state's file name, so that one rename moves everything on at once; `best.npz` and the
-    history may be ahead of it after a crash, and are made again.
+    The epoch is part of the state's file name, so that one rename moves everything on at once. The state holds the rows of all tables;
+    the files of tables and best weights may be ahead of it after a crash, and are made again.
     """
 
-    def __init__(self, folder, history_file, monitor=None):
+    def __init__(self, folder, history_file, monitor=None, patience=None):
         """
         Args:
             folder: where the state is kept.
             history_file: CSV with one row an epoch.
             monitor: the logged value whose smallest epoch is kept as `best.npz`, e.g. "val_loss"; None keeps none.
+            patience: epochs without a smaller one before training stops; None stops never.
         """
-        super().__init__()
-        self.folder, self.history_file, self.monitor = Path(folder), Path(history_file), monitor
-        self.rows = []
+        super().__init__(Path(history_file), monitor, Path(folder) / "best.npz")
+        self.folder, self.patience, self.tables = Path(folder), patience, [self]
         self.written = time.monotonic()
 
     def restore(self, model, num_epochs):
         """Load the newest state into a built and compiled `model`; returns the number of finished epochs.
 
-        That is 0 where there is no state, or where a dropped one would have to go on to `num_epochs`.
+        That is 0 where there is no state, or where a dropped one would have to go on to `num_epochs`, or, with a sentence, where what is
+        needed to go on isn't as it was written.
         """
-        states = self._states()
-        finished = max(states, default=0)
+        finished = max(self._states(), default=0)
         self.set_model(model)  # `fit` does so too, but a finished training isn't fitted again
-        if finished and _is_dropped(states[finished]):
-            if finished < num_epochs:
-                states[finished].unlink()
-                return 0
-            self.rows = pd.read_csv(self.history_file).to_dict("records")
-        elif finished:
-            if not self.history_file.exists():
-                shown = disk.display_path(self.history_file), disk.display_path(self.folder)
-                raise FileNotFoundError(
-                    f"{shown[0]} is gone, and {shown[1]} needs it to go on; delete that folder to train again."
-                )
-            load_variables(states[finished], _everything(model))
-            self.rows = utils.read_table(self.history_file).iloc[:finished].to_dict("records")
-        return finished
+        try:
+            if finished and self._take_up_state(finished, num_epochs):
+                return finished
+        except disk.DamagedError as error:
+            print(error)
+        for table in self.tables:
+            table.rows = []
+        for file in self._states().values():
+            file.unlink()
+        return 0
+
+    def _take_up_state(self, finished, num_epochs):
+        """Go on from the state of an epoch; False where it was dropped and is asked to go on."""
+        file = self._states()[finished]
+        arrays, about = read_variables(file, self.parameters)
+        if (about["epoch"], len(about["tables"])) != (finished, len(self.tables)):
+            raise _damaged(file)
+        if not arrays and finished < num_epochs:
+            return False
+        for table, rows in zip(self.tables, about["tables"], strict=True):
+            table.take_up(rows, finished)
+        if arrays:
+            _assign(file, _everything(self.model), arrays)
+        return True
+
+    def is_of(self, parameters):
+        """Whether the newest state is whole and of a training with these parameters, given by their hash."""
+        states = self._states()
+        try:
+            return bool(states) and bool(read_variables(states[max(states)], parameters))
+        except disk.DamagedError:
+            return False
 
     def tidy(self):
         """Delete what a killed process left: half a state, or one that a newer has replaced."""
-        for folder in (self.folder, self.history_file.parent):
+        for folder in (self.folder, self.table_file.parent):
             disk.remove_drafts(folder)
         states = self._states()
         for epoch in sorted(states)[:-1]:
@@ -109,23 +176,23 @@ class SavedState(keras.callbacks.Callback):
     def drop(self):
         """Forget the state of a finished training whose outcome is kept elsewhere, which frees some 40 MB; that it's finished stays known."""
         for epoch, file in self._states().items():
-            save_variables(file, [], epoch)
+            self._save(file, [], epoch)
 
     def load_best(self):
         """Give the model the weights of its best epoch."""
-        load_variables(self.folder / "best.npz", self.model.weights)
+        load_variables(self.best_file, self.model.weights, self.parameters)
 
-    def best_epoch(self):
-        """The epoch (from 1) with the smallest monitored value; ties go to the earlier."""
-        return int(np.argmin([row[self.monitor] for row in self.rows])) + 1
+    def is_stalled(self):
+        """Whether as many epochs as `patience` allows brought nothing better."""
+        best = find_best_epoch(self.rows, self.monitor) or 0
+        return bool(self.patience and self.rows) and len(self.rows) - best >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):
-        self.rows.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
-        if self.monitor and self.best_epoch() == epoch + 1:
-            save_variables(self.folder / "best.npz", self.model.weights, epoch + 1)
-        utils.write_table(pd.DataFrame(self.rows), self.history_file)
+        self.add({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}, self.model.weights)
         if time.monotonic() - self.written >= SECONDS_BETWEEN_STATES:
             self._write()
+        if self.is_stalled():
+            self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         if len(self.rows) not in self._states():
@@ -133,10 +200,13 @@ class SavedState(keras.callbacks.Callback):
 
     def _write(self):
         outdated = self._states().values()
-        save_variables(self.folder / f"epoch_{len(self.rows):05d}.npz", _everything(self.model), len(self.rows))
+        self._save(self.folder / f"epoch_{len(self.rows):05d}.npz", _everything(self.model), len(self.rows))
         for file in outdated:
             file.unlink()
         self.written = time.monotonic()
+
+    def _save(self, file, variables, epoch):
+        save_variables(file, variables, epoch, self.parameters, [table.rows for table in self.tables])
 
     def _states(self):
         return {int(file.stem.removeprefix("epoch_")): file for file in self.folder.glob("epoch_*.npz")}
@@ -147,39 +217,59 @@ def _everything(model):
     return [*model.variables, *model.optimizer.variables]
 
 
-def save_variables(file, variables, epoch):
-    """Write variables, in their order, and the epoch they are from."""
+# Variables in a file, which knows what training it is of
+
+
+def save_variables(file, variables, epoch, parameters="", tables=()):
+    """Write variables, in their order, the epoch they are from, a hash of the training's parameters, and the rows of its tables."""
+    arrays = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    about = {"epoch": epoch, "parameters": parameters, "tables": tables, "hash": fingerprint(*arrays)}
     with disk.replacing(file) as draft, draft.open("wb") as opened:
-        np.savez(opened, *[keras.ops.convert_to_numpy(variable) for variable in variables], epoch=epoch)
+        text = json.dumps(about | {"checksum": keys.digest(about)})
+        np.savez(opened, *arrays, about=np.frombuffer(text.encode(), np.uint8))
 
 
-def _is_dropped(file):
-    with np.load(file, allow_pickle=False) as stored:
-        return stored.files == ["epoch"]
+def read_variables(file, parameters=""):
+    """What `save_variables` wrote.
+
+    Returns:
+        the arrays in their order, and a dict of epoch, parameters and tables.
+
+    Raises:
+        disk.DamagedError: it isn't there, or isn't what was written there by a training with these parameters.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            about = json.loads(stored["about"].tobytes())
+            arrays = [stored[f"arr_{index}"] for index in range(len(stored.files) - 1)]
+        checksum = about.pop("checksum")
+    except Exception as error:  # whatever zipfile, numpy and json make of changed bytes
+        raise _damaged(file) from error
+    if (checksum, about["hash"], about["parameters"]) != (keys.digest(about), fingerprint(*arrays), parameters):
+        raise _damaged(file)
+    return arrays, about
 
 
-def load_variables(file, variables):
-    """Assign what `save_variables` wrote; returns the epoch."""
-    with np.load(file, allow_pickle=False) as stored:
-        for index, variable in enumerate(variables):
-            variable.assign(stored[f"arr_{index}"])
-        return int(stored["epoch"])
+def load_variables(file, variables, parameters=""):
+    """Assign what `save_variables` wrote; returns the epoch.
+
+    Raises:
+        disk.DamagedError: as `read_variables`.
+    """
+    arrays, about = read_variables(file, parameters)
+    _assign(file, variables, arrays)
+    return about["epoch"]
 
 
-class EarlyStop(keras.callbacks.EarlyStopping):
-    """Keras' early stopping that remembers, after a resume, how long it has waited."""
+def _assign(file, variables, arrays):
+    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
+        raise _damaged(file)
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
 
-    def __init__(self, saved_state, patience):
-        super().__init__(monitor=saved_state.monitor, patience=patience)
-        self.saved_state = saved_state
 
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        rows = self.saved_state.rows
-        if rows:
-            self.best_epoch = self.saved_state.best_epoch() - 1
-            self.best = rows[self.best_epoch][self.monitor]
-            self.wait = len(rows) - self.best_epoch - 1
+def _damaged(file):
+    return disk.DamagedError(f"{disk.display_path(file)} is gone, damaged or of another training: this training starts again.")
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -214,12 +304,11 @@ class ResumableTraining:
             parameters: what must be equal for a state to be gone on from, as JSON.
             monitor, patience: stop when the monitored value hasn't fallen for `patience` epochs, and keep the best weights.
 
-        Raises:
-            ValueError: the folder holds a training with other parameters.
         """
-        self.model, self.patience = model, patience
-        self.state = SavedState(state_folder, history_file, monitor)
-        _claim_folder(Path(state_folder), parameters)
+        self.model = model
+        self.state = SavedState(state_folder, history_file, monitor, patience)
+        self.parameters = json.loads(json.dumps(parameters))  # as they will be read back
+        self.state.parameters = keys.digest(self.parameters, 16)
 
     def fit(self, batches_from, updates_per_epoch, num_epochs, description, callbacks=(), **fit_arguments):
         """Train up to epoch `num_epochs`.
@@ -233,10 +322,15 @@ class ResumableTraining:
             the history, a row an epoch.
 
         Raises:
-            ValueError: more epochs are done than are asked for.
+            ValueError: the folder holds a training with other parameters, more epochs are done than are asked for, or no epoch's
+                monitored value was a number.
             RuntimeError: another process is at this training.
         """
+        self.state.tables = [self.state, *[callback for callback in callbacks if isinstance(callback, KeptTable)]]
+        for table in self.state.tables:
+            table.parameters = self.state.parameters
         with disk.held(self.state.folder):
+            self._claim_folder()
             self._fit(batches_from, updates_per_epoch, num_epochs, description, callbacks, fit_arguments)
         return pd.DataFrame(self.state.rows)
 
@@ -248,24 +342,44 @@ class ResumableTraining:
                 f"{disk.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "
                 "choose another name with RUN, or delete that folder to train again."
             )
-        if finished < num_epochs and not self._stopped_early():
-            watchers = [self.state, ProgressBar(description, num_epochs, finished)]
-            if self.patience:
-                watchers.append(EarlyStop(self.state, self.patience))
+        if finished < num_epochs and not self.state.is_stalled():
             with backend.feed(batches_from(finished * updates_per_epoch)) as batches:
                 self.model.fit(
                     batches,
                     steps_per_epoch=updates_per_epoch,
                     initial_epoch=finished,
                     epochs=num_epochs,
-                    callbacks=[*callbacks, *watchers],
+                    callbacks=[*callbacks, self.state, ProgressBar(description, num_epochs, finished)],
                     shuffle=False,  # the chain is shuffled already
                     verbose=0,
                     **fit_arguments,
                 )
+        for table in self.state.tables:
+            if table.monitor and table.rows and not find_best_epoch(table.rows, table.monitor):
+                raise ValueError(
+                    f"{description}: {table.monitor} was a number in no epoch, so the network learned nothing: set PRECISION to "
+                    "'float32', or choose a smaller learning rate, with another name for RUN."
+                )
 
-    def _stopped_early(self):
-        return bool(self.patience and self.state.rows) and len(self.state.rows) - self.state.best_epoch() >= self.patience
+    def _claim_folder(self):
+        """Write the parameters beside the state; a whole training with others stays."""
+        path = self.state.folder / "parameters.json"
+        try:
+            stored = disk.read_json(path)
+        except (FileNotFoundError, disk.DamagedError):
+            stored = {}
+        changed = [
+            f"{key} {stored.get(key)!r}, now {self.parameters.get(key)!r}"
+            for key in stored | self.parameters
+            if stored.get(key) != self.parameters.get(key)
+        ]
+        if changed and self.state.is_of(keys.digest(stored, 16)):
+            raise ValueError(
+                f"{disk.display_path(self.state.folder)} was trained with {'; '.join(changed)}: "
+                "choose another name with RUN, or delete that folder to train again."
+            )
+        if changed:
+            disk.write_json(path, self.parameters)
 
 
 def fingerprint(*arrays):
@@ -274,24 +388,3 @@ def fingerprint(*arrays):
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
-
-
-def _claim_folder(folder, parameters):
-    """Write the parameters into a new state folder, or compare them with those that are there."""
-    path = folder / "parameters.json"
-    parameters = json.loads(json.dumps(parameters))  # as they will be read back
-    if not path.exists():
-        with disk.replacing(path) as draft:
-            draft.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
-        return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    changed = [
-        f"{key} {stored.get(key)!r}, now {parameters.get(key)!r}"
-        for key in stored | parameters
-        if stored.get(key) != parameters.get(key)
-    ]
-    if changed:
-        raise ValueError(
-            f"{disk.display_path(folder)} was trained with {'; '.join(changed)}: "
-            "choose another name with RUN, or delete that folder to train again."
-        )

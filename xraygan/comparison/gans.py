@@ -1,6 +1,5 @@
 """The GANs of a study: one for each choice of real images of the minority class and each seed, and their fakes; or those of another generator."""
 
-import utils
 from xraygan import disk, run
 from xraygan.data import imported
 from xraygan.gan import dcgan, fakes, fidelity, memorisation
@@ -53,9 +52,9 @@ def ensure_fakes(study, unit):
         return  # notebook 2 wrote all of them
     folders = open_gan_folders(study, setting, seed)
     if is_of_notebook_2(study, setting, seed):
-        _require_same_recipe(study)
-        generator = dcgan.load_generator(study.folders, study.recipe)
+        generator = study.load_generator()
     else:
+        run.start_record(folders, gan=vars(study.recipe), minority=setting.minority, num_real=setting.num_real, seed=seed)
         parts = study.dataset.select_all(setting, seed)
         real, validation = (
             parts[name].images[parts[name].labels == setting.minority_label] for name in ("train", "validation")
@@ -63,21 +62,45 @@ def ensure_fakes(study, unit):
         # With few real images there are too few to choose an epoch by, and the baseline has learnt from all of them.
         judge = None if setting.num_real else fidelity.make_judge(study.load_baseline(), real, validation)
         generator, _, _ = dcgan.train_gan(real, study.recipe, seed, folders, judge)
-    manifest = folders.generated / "manifest.csv"
-    count = max(unit.num_extra, len(utils.read_table(manifest)) if manifest.exists() else 0)  # the first ones are the same
+    count = max(unit.num_extra, fakes.count_fakes(folders.generated))  # the first ones are the same
+    write_fakes(study, setting, seed, generator, count)
+
+
+def write_fakes(study, setting, seed, generator, count):
+    """Draw the first `count` fakes of the GAN of a setting and seed, if they aren't there, and sign their manifest."""
+    folders = open_gan_folders(study, setting, seed)
     fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
+    run.sign(folders, folders.generated / "manifest.csv", **_list_sources(study, setting, seed))
+
+
+def _list_sources(study, setting, seed):
+    """What the fakes of a GAN are made from, as far as a file says it."""
+    generator = study.folders.models / "dcgan_generator.keras"
+    return {generator.name: disk.hash_file(generator)} if is_of_notebook_2(study, setting, seed) else {}
 
 
 def read_fakes(study, setting, seed, count=None):
     """The first fakes of that GAN, or all, `uint8 (count, S, S, 1)`.
 
     Raises:
-        ValueError: they aren't those that were imported.
+        FileNotFoundError: they haven't been written.
+        ValueError: they were changed, are fewer than `count`, or aren't those that notebook 2 was asked for.
     """
-    folder, image_size = open_gan_folders(study, setting, seed).generated, study.profile.image_size
-    if not study.imported:
-        return fakes.read_fakes(folder, setting.minority, image_size, count)[0]
-    images, _ = fakes.read_fakes(folder, setting.minority, image_size)
+    if study.imported:
+        return _read_imported(study, setting, seed, count)
+    folders = open_gan_folders(study, setting, seed)
+    notebook = "3_after_gan.ipynb"
+    if is_of_notebook_2(study, setting, seed):
+        notebook = "2_gan_training.ipynb"
+        study.require_generator()
+    run.require_signed(folders, folders.generated / "manifest.csv", notebook, **_list_sources(study, setting, seed))
+    return fakes.read_fakes(folders.generated, setting.minority, study.recipe.image_size, count)[0]
+
+
+def _read_imported(study, setting, seed, count):
+    """The same of another generator's fakes, whose hash stands in the run's record."""
+    folder = open_gan_folders(study, setting, seed).generated
+    images, _ = fakes.read_fakes(folder, setting.minority, study.profile.image_size)
     if imported.hash_images(images) != study.imported.choose_digest(seed - study.seed):
         raise ValueError(
             f"the images in {disk.display_path(folder)} aren't those that notebook 2 copied there: run notebooks/2_gan_training.ipynb again."
@@ -85,15 +108,14 @@ def read_fakes(study, setting, seed, count=None):
     return images[:count]
 
 
-def _require_same_recipe(study):
-    """Stop where notebook 2's GAN was trained otherwise than the recipe now says: its fakes would go by the wrong name."""
-    parameters = study.folders.models / "gan_state" / "parameters.json"
-    if not parameters.exists():
-        return  # only its results were taken over
-    then, now = disk.read_json(parameters), dcgan.describe_training(study.recipe)
-    changed = [name for name in now if now[name] != then.get(name)]
-    if changed:
-        raise ValueError(
-            f"the GAN of run {study.run} was trained with another {', '.join(changed)}: choose another name with RUN, or delete "
-            f"{disk.display_path(parameters.parent)} and run notebooks/2_gan_training.ipynb again."
-        )
+def hash_fakes(study, unit):
+    """A hash of the fakes that a unit adds; "" where they aren't there, or not as they were written."""
+    if study.imported:
+        return study.imported.choose_digest(unit.seed - study.seed)
+    folders = open_gan_folders(study, unit.setting, unit.seed)
+    manifest = folders.generated / "manifest.csv"
+    try:
+        known = manifest.exists() and run.is_signed(folders, manifest)
+    except (FileNotFoundError, disk.DamagedError):  # the record of that GAN is no longer there
+        known = False
+    return fakes.hash_fakes(folders.generated, unit.num_extra) if known else ""

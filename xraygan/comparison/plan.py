@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from xraygan.comparison.arms import ARMS, FAKES_INSTEAD
+from xraygan.comparison.arms import ARMS, FAKES_INSTEAD, write_arm
 from xraygan.comparison.units import Unit
 from xraygan.data import split
+from xraygan.gan import fidelity
 
 FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that the sweep tries beside the profile's
 SWEEP_SEEDS = 3
@@ -44,6 +45,34 @@ def list_arms(study, setting):
     """The profile's arms; that of further real images only where there are as many as fakes."""
     enough = count_reserve(study, setting) >= study.profile.num_fakes
     return [name for name in study.profile.arms if enough or not ARMS[name].needs_reserve]
+
+
+def describe_left_out(study):
+    """What the other notebooks will leave out because there are too few images, a sentence each, before anything is trained."""
+    profile, minority = study.profile, study.own.minority
+    counts = {part: of.get(minority, 0) for part, of in study.record["data"]["counts"].items()}
+    sentences = []
+    if min(counts["train"], counts["validation"]) < fidelity.FEWEST:
+        sentences.append(
+            f"Notebook 2 can't choose the GAN's best epoch and keeps the last: {counts['train']} training and {counts['validation']} validation "
+            f"images of {minority}, at least {fidelity.FEWEST} each are needed."
+        )
+    if counts["test"] < fidelity.FEWEST:
+        sentences.append(
+            f"Notebook 2 can't judge the fakes by numbers: {counts['test']} test images of {minority}, at least {fidelity.FEWEST} are needed."
+        )
+    without = [write_arm(name) for name in profile.arms if name not in list_arms(study, study.own)]
+    if without:
+        sentences.append(
+            f"Notebook 3 leaves out {', '.join(without)}: it takes {profile.num_fakes} further images of {minority}, and there are {count_reserve(study, study.own)}."
+        )
+    wanted = dict.fromkeys([*profile.scarce_counts, *profile.curve_counts])
+    too_many = [str(number) for number in wanted if number >= counts["train"]]
+    if too_many:
+        sentences.append(
+            f"Notebook 3 leaves out {', '.join(too_many)} real images of {minority}: {counts['train']} are trained on."
+        )
+    return sentences
 
 
 def count_reserve(study, setting):

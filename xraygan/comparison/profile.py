@@ -71,8 +71,12 @@ class Profile:
         """The GAN's recipe of this name, at this size."""
         from xraygan.gan.recipe import RECIPES
 
+        return self.resize(keys.choose(RECIPES, name, "GAN_RECIPE"))
+
+    def resize(self, recipe):
+        """A GAN's recipe at this size."""
         sizes = {"image_size": self.image_size, "updates": self.gan_updates, "sample_every": self.gan_sample_every}
-        return dataclasses.replace(keys.choose(RECIPES, name, "GAN_RECIPE"), **sizes)
+        return dataclasses.replace(recipe, **sizes)
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}

@@ -5,13 +5,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from xraygan import backend, clouds, disk, run
+from xraygan import backend, clouds, disk, keys, run
+from xraygan.comparison import plan, units
 from xraygan.comparison import profile as profiles
 from xraygan.comparison.classifier import Classifier
 from xraygan.data import audit, dataset, sources, split
 from xraygan.data.imported import Imported
+from xraygan.gan import dcgan
 from xraygan.gan.recipe import Recipe
 
+NOTEBOOK_2 = "2_gan_training.ipynb"
 UNIT_THREADS = 1  # processor threads of a classifier's training, in a notebook as in a worker: its last digits depend on them
 
 
@@ -91,10 +94,36 @@ class Study:
 
         Raises:
             FileNotFoundError: there is none yet.
-            ValueError: the file isn't what the record knows.
+            ValueError: the file isn't what the record knows, or is of another training.
         """
-        model = self.classifier.build(len(self.own.classes))
-        return run.load_weights(model, self.folders, "before_gan", "1_before_gan.ipynb")
+        model, key = self.classifier.build(len(self.own.classes)), units.find_key(self, plan.plan_baseline(self))
+        return run.load_weights(model, self.folders, "before_gan", "1_before_gan.ipynb", unit=key)
+
+    def save_generator(self, generator):
+        """Write notebook 2's generator, and what it was made from."""
+        run.save_model(generator, self.folders, "dcgan_generator", **self._list_sources())
+
+    def load_generator(self):
+        """The generator that notebook 2 saved.
+
+        Raises:
+            FileNotFoundError: there is none yet.
+            ValueError: the file isn't what the record knows, or was made from another split or by another recipe.
+        """
+        self.require_generator()
+        return dcgan.load_generator(self.folders, self.recipe)
+
+    def require_generator(self):
+        """Stop where notebook 2's generator isn't there, isn't what the record knows, or is of another split or recipe."""
+        path = self.folders.models / "dcgan_generator.keras"
+        if self.recipe is None:
+            disk.require(path, NOTEBOOK_2)
+            raise ValueError(f"{disk.display_path(path)} is of an unknown recipe: run notebooks/{NOTEBOOK_2} again.")
+        run.require_signed(self.folders, path, NOTEBOOK_2, **self._list_sources())
+
+    def _list_sources(self):
+        """What notebook 2's generator is made from."""
+        return {"recipe": keys.digest(dcgan.describe_training(self.recipe))}
 
 
 @dataclass(frozen=True)
@@ -129,9 +158,11 @@ class Beginning:
             leaks: of `audit.count_leaks`.
 
         Raises:
-            ValueError: a run of this name has trained models of other images, classes or settings.
+            ValueError: a run of this name has trained models of other images, classes or settings, or a class has too few test images to
+                compare anything by.
         """
         classes = self.source.classes
+        split.require_comparable(table, self.images.source.classes)
         run.start_record(
             self.folders,
             run=self.folders.run,
@@ -156,7 +187,10 @@ class Beginning:
             },
         )
         split.write_split(table, self.folders)
-        return _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
+        study = _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
+        for sentence in plan.describe_left_out(study):
+            print(sentence)
+        return study
 
 
 def begin(**asked):
@@ -182,9 +216,8 @@ def begin(**asked):
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
     patients = audit.read_groups(asked["GROUPS"], images.files) if asked["GROUPS"] else images.patients
     print(images.describe(), end="\n" if images.describe() else "")
-    print(
-        f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; the minority class is {source.minority}."
-    )
+    minority = sources.describe_minority(source, asked["MINORITY"])
+    print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
     return Beginning(asked, machine, profile, classifier, source, images, patients, folders)
 
 
@@ -210,9 +243,13 @@ def open_study(threads=UNIT_THREADS, **asked):
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
     _require_settings(record, profile, machine)
+    if sentence := run.describe_other_packages(record, machine):
+        print(sentence)
     recipe = Recipe(**record["recipe"]) if "recipe" in record else None
     if "GAN_RECIPE" in asked:
         recipe = _choose_recipe(folders, record, profile, asked)
+    elif recipe:
+        _require_sizes(recipe, profile)
     study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
     print(
         f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}."
@@ -226,7 +263,7 @@ def _choose_recipe(folders, record, profile, asked):
         recipe = profile.make_recipe(asked["GAN_RECIPE"])
         run.note(folders, recipe=vars(recipe), imported=None)
         return recipe
-    if "dcgan_generator" in record["models"]:
+    if "dcgan_generator.keras" in record["files"]:
         raise ValueError(
             f"the run {folders.run} has a GAN and its fakes: choose another name with RUN for those that FAKES names."
         )
@@ -246,6 +283,18 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
 
 def _study(source, folders, profile, classifier, recipe, precision, store=None):
     return Study(str(source.data), str(store or disk.STORE), folders.run, profile, classifier, recipe, precision)
+
+
+def _require_sizes(recipe, profile):
+    """Stop where notebook 2 trained its GAN at another size than the profile now says."""
+    asked = profile.resize(recipe)
+    changed = [
+        f"{name} {getattr(recipe, name)}, now {getattr(asked, name)}"
+        for name in vars(recipe)
+        if getattr(recipe, name) != getattr(asked, name)
+    ]
+    if changed:
+        raise ValueError(f"the GAN was trained with {', '.join(changed)}: run notebooks/{NOTEBOOK_2} again with this PROFILE.")
 
 
 def _require_settings(record, profile, machine):

@@ -11,6 +11,8 @@ from xraygan.data import split
 
 NOT_SHOWN = (
     "parameters",
+    "files",
+    "fakes",
     "model",
     "metrics",
     "training_shares",
@@ -27,7 +29,7 @@ def tabulate_units(study, wanted):
     rows = []
     for unit in wanted:
         files = units.find_files(study, unit)
-        if files.facts.exists():
+        if units.is_finished(study, unit):
             facts = {name: fact for name, fact in disk.read_json(files.facts).items() if name not in NOT_SHOWN}
             _, scores = units.read_results(files, unit.setting)
             name = {"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed, "num_extra": unit.num_extra}
@@ -121,7 +123,7 @@ def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None)
         if not finished:
             continue
         found = judge_setting(study, finished, test_files, group_of)
-        if _count_fewest_groups(setting, *found[1:]) >= 2:
+        if _count_fewest_groups(setting, *found[1:]) >= split.FEWEST_TESTED:
             judged[setting.name], labels[setting.name], groups[setting.name] = found
     return verdict.reach_verdict(judged, labels, groups, primary_setting.name)
 

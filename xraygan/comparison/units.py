@@ -1,7 +1,8 @@
 """One training: images of a setting → train → predict → score → write. Baseline, after the GAN, arms and sweeps are all this call.
 
 A unit is known by its key, a hash of everything that decides its numbers: change one, and it is another unit. It is trained once and
-its files say that it is finished; a study that was cut off goes on where it was.
+its files say that it is finished; a study that was cut off goes on where it was. A unit whose files aren't as it wrote them isn't
+finished.
 """
 
 import hashlib
@@ -13,16 +14,17 @@ from typing import NamedTuple
 import pandas as pd
 
 import utils
-from xraygan import backend, disk, keys, run
+from xraygan import backend, disk, keys, run, training
 from xraygan.comparison import arms, gans, metrics
 from xraygan.comparison.classifier import predict, read_predictions, tabulate_predictions, train_classifier
 from xraygan.data import dataset
 from xraygan.gan import dcgan, fakes, fidelity
 
-# Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing.
+# Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing; not how files are written.
 GAN_CODE = (
     dcgan.GAN,
-    *(dcgan.FidelityCurve, fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
+    *(dcgan.is_sampled, dcgan.judge_epoch, dcgan.draw_judged_noise, training.find_best_epoch),
+    *(fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
     *(fakes.draw, fakes.draw_noise),
 )
 
@@ -67,16 +69,65 @@ def describe_unit(study, unit):
     return description
 
 
+def find_key(study, unit):
+    """The hash of all that decides a unit's numbers."""
+    return keys.digest(describe_unit(study, unit))
+
+
 def find_files(study, unit):
     """Where a unit's files are or will be: `Files`."""
-    key = keys.digest(describe_unit(study, unit))
     folder = study.folders.results / "units" / unit.setting.name
-    name = f"{unit.arm}-{unit.num_extra}-{unit.seed}-{key}"
+    name = f"{unit.arm}-{unit.num_extra}-{unit.seed}-{find_key(study, unit)}"
     return Files(folder / f"{name}.json", folder / f"{name}.csv", folder / f"{name}.history.csv")
 
 
 def is_finished(study, unit):
-    return find_files(study, unit).facts.exists()
+    """Whether a unit is trained and its files are as its training wrote them."""
+    files = find_files(study, unit)
+    return files.facts.exists() and not _say_why_not(study, unit, files)
+
+
+def list_missing(study, wanted):
+    """The units that aren't finished. Those whose files were changed since are forgotten, and a sentence says so."""
+    missing = [unit for unit in wanted if not is_finished(study, unit)]
+    changed = [(unit, files) for unit in missing if (files := find_files(study, unit)).facts.exists()]
+    if changed:
+        others = f", and so are {len(changed) - 1} others" if changed[1:] else ""
+        print(f"{_say_why_not(study, *changed[0])}: that training is done again{others}.")
+    for _, files in changed:
+        files.facts.unlink()
+    return missing
+
+
+def _say_why_not(study, unit, files):
+    """Why a unit whose facts are there isn't finished, in words; "" where it is."""
+    if change := describe_change(files):
+        return change
+    trained_on = disk.read_json(files.facts).get("fakes")
+    if trained_on and gans.hash_fakes(study, unit) not in (trained_on, ""):
+        return f"{disk.display_path(files.facts)} is of other fakes than there are now"
+    return ""
+
+
+def describe_change(files):
+    """What of a unit's `Files` isn't as its training wrote it, in words; "" where all of them are."""
+    try:
+        facts = disk.read_json(files.facts)
+    except disk.DamagedError:
+        return f"{disk.display_path(files.facts)} is damaged"
+    described = {name: value for name, value in facts.get("parameters", {}).items() if name != "arm_name"}
+    if not files.facts.stem.endswith(f"-{keys.digest(described)}"):
+        return f"{disk.display_path(files.facts)} is of another training"
+    hashes = hash_tables(files)
+    for name, known in facts.get("files", hashes).items():  # earlier versions noted none
+        if hashes[name] != known or not known:
+            return f"{disk.display_path(getattr(files, name))} is gone or was changed"
+    return ""
+
+
+def hash_tables(files):
+    """The hashes of a unit's tables, by their names in `Files`."""
+    return {name: disk.hash_file(getattr(files, name)) for name in ("predictions", "history")}
 
 
 def train_unit(study, unit, keep_as="", description=""):
@@ -103,20 +154,22 @@ def train_unit(study, unit, keep_as="", description=""):
     predictions = tabulate_predictions(parts["test"].files, parts["test"].labels, outputs, unit.setting, images.shares)
 
     if keep_as:
-        run.save_model(model, study.folders, keep_as)
+        run.save_model(model, study.folders, keep_as, unit=find_key(study, unit))
     utils.write_table(history, files.history)
     utils.write_table(predictions, files.predictions)
     updates = study.classifier.count_updates(images.num_real)
     facts = {
         "parameters": describe_unit(study, unit) | {"arm_name": unit.arm},
-        "model": study.record["models"][keep_as] if keep_as else None,
+        "files": hash_tables(files),
+        "fakes": None if made is None else gans.hash_fakes(study, unit),
+        "model": disk.hash_file(_name_model(study, keep_as)) if keep_as else None,
         "real_images": images.num_real,
         "real_minority": images.num_real_minority,
         "extra_images": len(images.images) - images.num_real if arms.choose_arm(unit.arm).keeps_real else unit.num_extra,
         "training_shares": images.shares.tolist(),
         "updates_per_epoch": updates,
         "updates": updates * len(history),
-        "best_update": updates * (int(history["val_loss"].to_numpy().argmin()) + 1),
+        "best_update": updates * training.find_best_epoch(history.to_dict("records"), "val_loss"),
         "metrics": metrics.compute_metrics(predictions, unit.setting.classes, unit.setting.minority),
         "seconds": round(time.perf_counter() - start, 1),
         "threads": backend.num_threads(),
@@ -140,16 +193,26 @@ def train_and_keep(study, unit, name, description):
     """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`."""
     files = find_files(study, unit)
     with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
-        if not (files.facts.exists() and run.is_saved(study.folders, name) and _is_its_model(study, files, name)):
+        if list_missing(study, [unit]) or not _has_its_model(study, unit, name):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
     shares = disk.read_json(files.facts)["training_shares"]
     return Trained(model, shares, utils.read_table(files.history), *read_results(files, unit.setting))
 
 
-def _is_its_model(study, files, name):
+def _has_its_model(study, unit, name):
     """Whether the model saved under a name is the unit's: with another profile the same name was another unit."""
-    return disk.read_json(files.facts).get("model") == study.record["models"][name]
+    path = _name_model(study, name)
+    if disk.read_json(find_files(study, unit).facts).get("model") != disk.hash_file(path):
+        print(f"{disk.display_path(path)} isn't there or isn't that of this training, which is done again.")
+        return False
+    if not run.is_signed(study.folders, path):  # the record was lost
+        run.sign(study.folders, path, unit=find_key(study, unit))
+    return True
+
+
+def _name_model(study, name):
+    return study.folders.models / f"{name}.keras"
 
 
 def read_results(files, setting):

@@ -36,9 +36,10 @@ def train_units(study, wanted, scheduler=""):
 
 
 def read_or_draw_fakes(study, unit, scheduler=""):
-    """The fakes that a unit adds, `uint8 (N, S, S, 1)`; its GAN is trained first where only its results were taken over."""
-    folder = gans.open_gan_folders(study, unit.setting, unit.seed).generated
-    if not (folder / "manifest.csv").exists():
+    """The fakes that a unit adds, `uint8 (N, S, S, 1)`; its GAN draws them again where they aren't there or were changed."""
+    try:
+        return gans.read_fakes(study, unit.setting, unit.seed)
+    except (FileNotFoundError, ValueError):
         with utils.progress(total=1, desc="a GAN again", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
             _run_side_by_side(study, [(gans.ensure_fakes, unit)], bar, num_jobs)
     return gans.read_fakes(study, unit.setting, unit.seed)
@@ -46,7 +47,7 @@ def read_or_draw_fakes(study, unit, scheduler=""):
 
 def _train_missing(study, wanted, scheduler):
     """In rounds, so that a study that is cut off has finished seeds rather than GANs of all."""
-    missing = [unit for unit in wanted if not units.is_finished(study, unit)]
+    missing = units.list_missing(study, wanted)
     if not missing:
         return
     at_once = len(missing) if scheduler else count_local_jobs()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from xraygan import run
+from xraygan import disk, run
 from xraygan.data import sources, split
 
 RESERVE = "reserve"  # training images of the minority class beyond those that a setting uses
@@ -106,15 +106,16 @@ def open_dataset(data, folders):
 
     Raises:
         FileNotFoundError: notebook 1 hasn't been run.
-        ValueError: the images are no longer the ones it saw.
+        ValueError: the images are no longer the ones it saw, or the split isn't the one that it made.
     """
     record = run.read_record(folders)
-    return _open(data, folders, record["data"]["fingerprint"])
+    path = run.require_signed(folders, folders.results / run.SPLIT, "1_before_gan.ipynb")
+    return _open(data, folders, record["data"]["fingerprint"], disk.hash_file(path))
 
 
 @functools.lru_cache(maxsize=1)
-def _open(data, folders, fingerprint):
-    """Keyed by the fingerprint, so that a worker that lives long notices when the images are others."""
+def _open(data, folders, fingerprint, split_hash):
+    """Keyed by both hashes, so that a worker that lives long notices when images or split are others."""
     record = run.read_record(folders)
     source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
     images = sources.read_images(source, record["classifier"]["image_size"])

@@ -144,7 +144,7 @@ def find_source(data="", classes="", minority=""):
         name="phantom" if is_phantom else _short_name(listing.root),
         root=listing.root,
         classes=chosen,
-        minority=minority or _find_smallest(listing, chosen),
+        minority=minority or _find_smallest(listing, chosen)[0],
         is_phantom=is_phantom,
         data=data,
         listing=listing,
@@ -312,11 +312,18 @@ def _require_images(listing, classes):
                 )
 
 
+def describe_minority(source, asked):
+    """Which class is the minority, a sentence, which says so where others have as few training images; `asked` is what was asked for."""
+    equals = _find_smallest(source.listing, source.classes)
+    tie = f", chosen by its name alone: {' and '.join(equals)} have as few training images, and MINORITY chooses another"
+    return f"the minority class is {source.minority}{tie if equals[1:] and not asked else ''}."
+
+
 def _find_smallest(listing, classes):
-    """The class with the fewest images in train; the first of several."""
+    """The classes with the fewest images in train."""
     folder_of = layouts.name_folders({record.part for record in listing.records})
     counts = Counter(record.label for record in listing.records if folder_of[record.part] != "test")
-    return min(classes, key=counts.__getitem__)
+    return [name for name in classes if counts[name] == min(map(counts.__getitem__, classes))]
 
 
 def _is_drawn(listing):

@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 import numpy as np
 import pandas as pd
 
-import utils
-from xraygan import disk
+from xraygan import run
 
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
+FEWEST_TESTED = 2  # test images of a class, or groups of them, that differ: without a second one there is no spread
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
 
 
@@ -53,6 +53,7 @@ def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_trai
     table["folder"] = np.where(is_fixed, "test", "")
     if on_leak == "drop":
         table.loc[~is_fixed & table["group"].isin(table.loc[is_fixed, "group"]), "part"] = LEAK
+    _require_not_all_leaks(table)
     drawn = table[table["part"] == ""]
     counts = drawn["class"].value_counts().reindex(image_set.source.classes, fill_value=0)
     test = (test_share * counts).round().astype(int)
@@ -61,6 +62,32 @@ def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_trai
     targets = {"train": learned - validation, "validation": validation} | ({"test": test.clip(lower=1)} if test_share else {})
     table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
     return table
+
+
+def _require_not_all_leaks(table):
+    """Stop where a class has too few training images because the others have a twin, or their patient, in test."""
+    for name, of in table[table["folder"] != "test"].groupby("class", sort=False):
+        kept, leaks = of.loc[of["part"] != LEAK, "group"].nunique(), int((of["part"] == LEAK).sum())
+        if kept < 2 and leaks:
+            raise ValueError(
+                f"class {name} has {kept} usable images or groups of images that belong together, since {leaks} of its {len(of)} training images "
+                "show a picture or a patient that is also in test: take other test images, or keep them with ON_LEAK = 'report'."
+            )
+
+
+def require_comparable(table, classes):
+    """Stop where a class has too few test images for notebook 3, which compares remedies over images or patients.
+
+    Raises:
+        ValueError: a class has fewer than two test images, or groups of them.
+    """
+    groups = table[table["part"] == "test"].groupby("class")["group"].nunique()
+    for name in classes:
+        if groups.get(name, 0) < FEWEST_TESTED:
+            raise ValueError(
+                f"class {name} has {groups.get(name, 0)} test images or patients, and notebook 3 compares by at least {FEWEST_TESTED} of each "
+                "class: add test images, draw them from all images with TEST_SHARE, or leave the class out with CLASSES."
+            )
 
 
 def redraw(table, seed):
@@ -182,8 +209,8 @@ def count_images(split, classes):
 
 
 def write_split(split, folders):
-    """Write the split to `results/RUN/split.csv`."""
-    utils.write_table(split, folders.results / "split.csv")
+    """Write the split to `results/RUN/split.csv`; the run's record is there already."""
+    run.write_table(split, folders, run.SPLIT)
 
 
 def read_split(folders):
@@ -191,9 +218,9 @@ def read_split(folders):
 
     Raises:
         FileNotFoundError: there is none yet.
+        ValueError: it was changed since.
     """
-    path = disk.require(folders.results / "split.csv", "1_before_gan.ipynb")
-    return utils.read_table(path)
+    return run.read_table(folders, run.SPLIT, "1_before_gan.ipynb")
 
 
 def list_unseen_test_files(split):

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import keras
-import pandas as pd
+import numpy as np
 from keras import ops
 from tqdm import tqdm
 
@@ -171,7 +171,7 @@ def make_gan(recipe, seed):
     return gan
 
 
-class SampleGrids(keras.callbacks.Callback):
+class SampleGrids(training.KeptTable):
     """Draws the same noise at every sampled epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
 
     def __init__(self, folder, noise, every):
@@ -182,12 +182,30 @@ class SampleGrids(keras.callbacks.Callback):
         disk.remove_drafts(self.folder)
 
     def on_epoch_end(self, epoch, logs=None):
-        if _is_sampled(epoch, self.every, self.params["epochs"]):
+        if is_sampled(epoch, self.every, self.params["epochs"]):
             picture = utils.image_grid(fakes.draw(self.model.get_sampler(), self.noise))
-            utils.save_png(picture, self.folder / f"epoch_{epoch + 1:04d}.png")
+            utils.save_png(picture, self._name(epoch + 1))
+            self.add({"epoch": epoch + 1, "sha256": disk.hash_file(self._name(epoch + 1))})
+
+    def take_up(self, rows, finished):
+        """Go on after `finished` epochs; grids that aren't as they were drawn go, since only a new training could draw them again."""
+        self.rows = [row for row in rows if disk.hash_file(self._name(row["epoch"])) == row["sha256"]]
+        whole = {self._name(row["epoch"]) for row in self.rows}
+        changed = [self._name(row["epoch"]) for row in rows if self._name(row["epoch"]) not in whole]
+        if changed:
+            print(
+                f"{disk.display_path(changed[0])} is gone or was changed and is left out of pictures and film"
+                + (f", as are {len(changed) - 1} more." if changed[1:] else ".")
+            )
+        for file in set(self.folder.glob("epoch_*.png")) - whole:
+            if int(file.stem.removeprefix("epoch_")) <= finished:
+                file.unlink()
+
+    def _name(self, epoch):
+        return self.folder / f"epoch_{epoch:04d}.png"
 
 
-class FidelityCurve(keras.callbacks.Callback):
+class FidelityCurve(training.KeptTable):
     """Judges the same noise at every sampled epoch, against validation images, and keeps the best generator."""
 
     def __init__(self, judge, noise, every, table_file, best_file):
@@ -199,20 +217,15 @@ class FidelityCurve(keras.callbacks.Callback):
             table_file: CSV with one row a judgement.
             best_file: weights of the generator with the smallest kernel distance so far, and its epoch.
         """
-        super().__init__()
+        super().__init__(table_file, "kid", best_file)
         self.judge, self.noise, self.every = judge, noise, every
-        self.table_file, self.best_file = table_file, best_file
-        self.rows = pd.read_csv(table_file).to_dict("records") if table_file.exists() else []
 
     def on_epoch_end(self, epoch, logs=None):
-        if not _is_sampled(epoch, self.every, self.params["epochs"]):
+        if not is_sampled(epoch, self.every, self.params["epochs"]):
             return
-        earlier = [row for row in self.rows if row["epoch"] <= epoch]  # after a crash the file may be an epoch ahead
-        row = {"epoch": epoch + 1} | self.judge.distances(fakes.draw(self.model.get_sampler(), self.noise))
-        self.rows = [*earlier, row]
-        if all(row["kid"] < other["kid"] for other in earlier):
-            training.save_variables(self.best_file, self.model.get_sampler().variables, epoch=epoch + 1)
-        utils.write_table(pd.DataFrame(self.rows), self.table_file)
+        earlier, sampler = self.rows[-1:], self.model.get_sampler()
+        row = judge_epoch(self.judge, sampler, self.noise, logs)
+        self.add({"epoch": epoch + 1} | row, sampler.variables)
         if earlier and self.judge.has_collapsed(row["diversity"], earlier[-1]["diversity"]):
             tqdm.write(
                 f"Epoch {epoch + 1}: the generator has collapsed, its images are nearly all alike "
@@ -221,8 +234,21 @@ class FidelityCurve(keras.callbacks.Callback):
             )
 
 
-def _is_sampled(epoch, every, num_epochs):
+def judge_epoch(judge, generator, noise, losses_of_epoch):
+    """`fidelity.Judge.distances` of what a generator draws; no numbers where its losses were none."""
+    if not np.isfinite(list(losses_of_epoch.values())).all():
+        return {"kid": np.nan, "diversity": np.nan}
+    return judge.distances(fakes.draw(generator, noise))
+
+
+def is_sampled(epoch, every, num_epochs):
+    """Whether grids are drawn and judged after an epoch, counted from 0."""
     return epoch == 0 or (epoch + 1) % every == 0 or epoch + 1 == num_epochs
+
+
+def draw_judged_noise(latent_dim):
+    """The noise of the fakes that are judged at every sampled epoch."""
+    return fakes.draw_noise(range(GRID_SEED, GRID_SEED + NUM_JUDGED), latent_dim)
 
 
 @backend.deterministic_if_possible
@@ -239,6 +265,9 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
 
     Returns:
         the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
+
+    Raises:
+        ValueError: the losses were numbers in no epoch that could be kept.
     """
     gan = make_gan(recipe, seed)
     num_epochs, sample_every = recipe.count_epochs(len(images))
@@ -254,7 +283,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     callbacks = [SampleGrids(folders.images / "gan", shown, sample_every)]
     best_file = state_folder / "best_generator.npz"
     if judge:
-        judged = fakes.draw_noise(range(GRID_SEED, GRID_SEED + NUM_JUDGED), recipe.latent_dim)
+        judged = draw_judged_noise(recipe.latent_dim)
         callbacks.append(FidelityCurve(judge, judged, sample_every, table_folder / "fidelity.csv", best_file))
     history = resumable.fit(
         lambda step: training.RepeatingShuffle(images, None, utils.to_signed, recipe.count_real(len(images)), seed, step),
@@ -265,8 +294,13 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     )
     generator, epoch = gan.get_sampler(), len(history)
     if judge:
-        epoch = training.load_variables(best_file, generator.variables)
+        epoch = training.load_variables(best_file, generator.variables, resumable.state.parameters)
         resumable.state.drop()  # what is used from now on is `best_file`
+    elif not np.isfinite(history.iloc[-1]).all():
+        raise ValueError(
+            f"{description}: the losses of the last epoch are no numbers, and there are too few images to choose an earlier one by: "
+            "take another GAN_RECIPE, or PRECISION 'float32', with another name for RUN."
+        )
     return generator, epoch, history
 
 

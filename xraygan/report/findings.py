@@ -7,7 +7,7 @@ import re
 import pandas as pd
 
 import utils
-from xraygan import disk
+from xraygan import disk, run
 from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
@@ -166,7 +166,7 @@ def write_verdict(study, contrasts, without_twins):
     folder = study.folders.results
     content = {
         "margins": {metric: METRICS[metric].margin for metric in verdicts.PRIMARY_METRICS},
-        "warnings": list_warnings(study.record, utils.read_table(folder / "shortcuts.csv")),
+        "warnings": list_warnings(study.record, run.read_table(study.folders, "shortcuts.csv", "1_before_gan.ipynb")),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
     }

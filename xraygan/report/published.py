@@ -54,16 +54,19 @@ def restore_units(study, wanted):
     Returns:
         how many were copied; a sentence says so.
     """
-    folders = study.folders
-    source = PUBLISHED / folders.run
-    missing = [files for unit in wanted if not (files := units.find_files(study, unit)).facts.exists()]
-    published = [[source / file.relative_to(folders.results) for file in files] for files in missing]
-    complete = [files for files in published if all(file.exists() for file in files)]
-    for files in complete:
-        _copy(reversed(files), source, folders.results)  # the facts last: they say that a training is finished
-    if complete:
-        print(f"{len(complete)} trainings of the published study of this name are taken over.")
-    return len(complete)
+    source, taken = PUBLISHED / study.folders.run, 0
+    for unit in units.list_missing(study, wanted):
+        target = units.find_files(study, unit)
+        published = units.Files(*[source / file.relative_to(study.folders.results) for file in target])
+        if all(file.exists() for file in published) and not units.describe_change(published):
+            _copy(published[1:], source, study.folders.results)
+            # The facts last: they say that a training is finished. Its fakes aren't here, so it can't be compared with any.
+            facts = {"fakes": None, "files": units.hash_tables(target)}
+            disk.write_json(target.facts, disk.read_json(published.facts) | facts)
+            taken += 1
+    if taken:
+        print(f"{taken} trainings of the published study of this name are taken over.")
+    return taken
 
 
 def _copy(files, source, target):
