@@ -257,15 +257,15 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
     """One of them in the replicate that notebook 2 doesn't judge, saved again as a small JPEG."""
     shutil.copytree(diffusion, tmp_path / "mixed")
     study = start(tmp_path / "store", phantom_folder)
-    real = study.dataset.select_class(["COVID19"], part)
+    training, held_out = (study.dataset.select_class(["COVID19"], name) for name in ("train", "test"))
     file = study.dataset.split.query("part == @part and `class` == 'COVID19'")["file"].iloc[0]
     with Image.open(phantom_folder / file) as image:
         image.convert("RGB").resize((90, 90)).save(tmp_path / "mixed" / "1" / "sample_003.jpg", quality=60)
         image.convert("RGB").save(tmp_path / "mixed" / "0" / "sample_002.jpg")
     gans.import_fakes(study, str(tmp_path / "mixed"))
     assert list(study.imported.real) == [1, 1, 0]
-    found = gans.memorisation.find_copies(gans.read_fakes(study, study.own, 0), real[:1], real[1:])
-    assert found.summary["real"] == 1 and found.summary["alarm"]
+    found = gans.memorisation.find_copies(gans.read_fakes(study, study.own, 0), training, held_out)
+    assert found.summary["real"] == 1 and found.summary["alarm"] and found.summary["copies"] == (part == "train")
     assert "Copies: alarm.** 1 of 14 fakes show the very picture of a real image" in findings.describe_copies(found.summary)
     shortcuts = pd.DataFrame({"setting": [], "view": [], "balanced_accuracy": [], "share": []})
     record = study.record | {"groups_file": "", "test_share": 0}

@@ -172,7 +172,7 @@ def list_files(store):
 
 def name_kind(file):
     """A file's kind: its place without what is numbered in it."""
-    parts = [part for part in file.parts if part not in ("tiny",)]
+    parts = [re.sub(r"-all-\d+$", "-all-#", part) for part in file.parts if part != "tiny"]
     name = "".join("#" if letter.isdigit() else letter for letter in parts[-1])
     unit = name.split("-")[0] + "." + name.split(".", 1)[1] if "units" in parts else name
     return "/".join([*parts[:-1], unit])
@@ -244,9 +244,9 @@ KINDS = (
         "results/gan/fidelity.csv",
     ),
     *("results/units/2-classes/gan.json", "results/units/2-classes/gan.csv", "results/units/2-classes/gan.history.csv"),
-    *("results/gans/COVID19-all-1/record.json", "results/gans/COVID19-all-1/gan/history.csv"),
+    *("results/gans/COVID19-all-#/record.json", "results/gans/COVID19-all-#/gan/history.csv"),
     *("data/generated/manifest.csv", "data/generated/COVID19/fake_####.png", "images/gan/epoch_####.png"),
-    *("data/generated/gans/COVID19-all-1/manifest.csv", "data/generated/gans/COVID19-all-1/COVID19/fake_####.png"),
+    *("data/generated/gans/COVID19-all-#/manifest.csv", "data/generated/gans/COVID19-all-#/COVID19/fake_####.png"),
 )
 
 

@@ -75,19 +75,21 @@ def test_a_run_with_models_is_not_overwritten_by_another(folders):
     """Notebook 1 again: on another computer, with more epochs, it goes on; with other classes or another precision it would mix two runs."""
     machine = {"precision": "float32", "cores": 2}
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 3}, machine=machine)
-    run.note(folders, files={"before_gan.keras": "hash"}, recipe={"loss": "hinge"})
+    model = folders.models / "before_gan.keras"
+    model.write_bytes(b"a model")
+    run.sign(folders, model)
+    run.note(folders, recipe={"loss": "hinge"})
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine=machine | {"cores": 64})
     notes = run.read_record(folders)
-    assert (
-        notes["files"] == {"before_gan.keras": "hash"}
-        and notes["recipe"] == {"loss": "hinge"}
-        and notes["machine"]["cores"] == 64
-    )
+    assert list(notes["files"]) == [model.name] and notes["recipe"] == {"loss": "hinge"} and notes["machine"]["cores"] == 64
     with pytest.raises(ValueError, match="was made with another classes: choose another name with RUN, or delete"):
         run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
     with pytest.raises(ValueError, match="was made with another precision"):
         run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 4}, machine={"precision": "mixed_bfloat16"})
     assert run.read_record(folders) == notes
+    model.write_bytes(b"another model")  # then the record is another run's, and protects nothing
+    run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
+    assert run.read_record(folders)["files"] == {}
 
 
 def test_no_record_yet(folders):

@@ -144,7 +144,7 @@ def start_record(folders, **content):
     changed = [key for key in content if key not in MAY_CHANGE and earlier.get(key) != content[key]]
     if get_precision(earlier) != get_precision(content):
         changed.append("precision")
-    has_models = earlier.get("models") or any(name.endswith(".keras") for name in gained.get("files", {}))
+    has_models = _has_models(folders, earlier.get("models", {}), gained.get("files", {}))
     if changed and has_models:
         raise ValueError(
             f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
@@ -153,6 +153,14 @@ def start_record(folders, **content):
     if has_models and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
         print(sentence)
     disk.write_json(path, {kind: {} for kind in GROWING} | content | ({} if changed else gained))
+
+
+def _has_models(folders, models, files):
+    """Whether a model that a record knows is there; `models` is how earlier versions noted them."""
+    known = {f"{name}.keras": value for name, value in models.items()} | {
+        name: entry["sha256"] for name, entry in files.items()
+    }
+    return any(name.endswith(".keras") and disk.hash_file(folders.models / name) == value for name, value in known.items())
 
 
 def _read_earlier_record(path):
