@@ -14,8 +14,8 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
-from xraygan import backend
-from xraygan.comparison import metrics, plan, profile, tables, verdict, workers
+from xraygan import backend, disk, run
+from xraygan.comparison import metrics, plan, profile, tables, units, verdict, workers
 from xraygan.comparison.study import recall_study
 from xraygan.data import split
 
@@ -34,8 +34,11 @@ def copy_study(study, precision):
         recipe=size.make_recipe("dcgan"),
         precision=precision,
     )
-    for folder, name in (("results", "record.json"), ("results", "split.csv"), ("models", "before_gan.keras")):
+    for folder, name in (("results", "split.csv"), ("models", "before_gan.keras")):
         shutil.copyfile(getattr(study.folders, folder) / name, getattr(copy.folders, folder) / name)
+    disk.write_json(copy.folders.results / "record.json", study.record | {"run": copy.run})
+    baseline = units.find_key(copy, plan.plan_baseline(copy))  # the same network judges, though this size would train another
+    run.sign(copy.folders, copy.folders.models / "before_gan.keras", unit=baseline)
     return copy
 
 
@@ -52,10 +55,10 @@ def main():
     trainings, predictions = [], {}
     for precision in dict.fromkeys(("float32", chosen["precision"])):
         copy = copy_study(study, precision)
-        units = plan.list_units(copy.own, ARMS, seeds, copy.profile.num_fakes)
-        trainings.append(workers.train_units(copy, units).assign(precision=precision))
+        wanted = plan.list_units(copy.own, ARMS, seeds, copy.profile.num_fakes)
+        trainings.append(workers.train_units(copy, wanted).assign(precision=precision))
         for arm in ARMS:
-            finished = [unit for unit in units if unit.arm == arm]
+            finished = [unit for unit in wanted if unit.arm == arm]
             predictions[f"{precision}, {arm}"] = [tables.read_unit_predictions(copy, unit) for unit in finished]
     table = compare(predictions, copy.own, split.read_split(copy.folders).set_index("file")["group"])
     print(table.round(4).to_string(index=False))

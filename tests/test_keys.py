@@ -180,7 +180,7 @@ def one_filter_more(layer):
     [
         (classifier.NETWORKS, "study_cnn", classifier.layers, "Conv2D"),
         (networks.GENERATORS, "upsampling", networks, "DoubleAndConvolve"),
-        (networks.DISCRIMINATORS, "strided", networks.layers, "Conv2D"),
+        (networks.DISCRIMINATORS, "strided", networks, "ConvolveAndHalve"),
     ],
     ids=["classifier", "generator", "discriminator"],
 )

@@ -62,7 +62,7 @@ def test_a_run_has_a_gan_or_the_fakes_of_another_generator(opened, tmp_path, pha
         open_study(0, GAN_RECIPE="dcgan", FAKES="diffusion", **asked)
     record = run.read_record(study.folders)
     run.note(study.folders, recipe=None, imported={"name": "x", "digests": ["0"], "number": 24, "real": [0]})
-    disk.write_json(study.folders.results / "record.json", run.read_record(study.folders) | {"models": {}})
+    disk.write_json(study.folders.results / "record.json", run.read_record(study.folders) | {"files": {}})
     theirs = open_study(0, GAN_RECIPE="dcgan", FAKES="diffusion", **asked)
     assert theirs.recipe is None and "no GAN is trained" in capsys.readouterr().out
     assert (
