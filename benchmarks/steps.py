@@ -147,7 +147,7 @@ def measure_speed(gan, images, batch_size):
     return {"images_a_second": batch_size / times["seconds"], "images_a_cpu_second": batch_size / times["cpu_seconds"]}
 
 
-def measure_run(num_images, num_updates=(100, 400)):
+def measure_run(num_images, num_updates=(32, 128)):
     """What a whole training reaches, with its history, grids and states: images a second between two numbers of updates, so that tracing is left out."""
     size, spent = RECIPE.image_size, []
     images = np.random.default_rng(0).integers(0, 256, (num_images, size, size, 1), dtype=np.uint8)
