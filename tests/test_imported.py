@@ -156,7 +156,10 @@ def test_copies_that_were_changed_are_noticed(harm, tmp_path, phantom_folder):
     else:
         table = pd.read_csv(study.folders.generated / "manifest.csv")
         table.iloc[::-1].to_csv(study.folders.generated / "manifest.csv", index=False)
-    with pytest.raises(ValueError, match=r"(aren't those that notebook 2 copied there|are gone or were changed.*): run notebooks/2_gan_training.ipynb again"):
+    with pytest.raises(
+        ValueError,
+        match=r"(aren't those that notebook 2 copied there|are gone or were changed.*): run notebooks/2_gan_training.ipynb again",
+    ):
         gans.read_fakes(study, study.own, 1, count=3)
 
 
@@ -345,6 +348,7 @@ PROFILE = "\n".join(
 )
 
 
+@pytest.mark.slow
 def test_a_study_on_fakes_of_another_tool_from_one_command(tmp_path, phantom_folder, diffusion):
     """`make study FAKES=…` and the sweep; then another generator's fakes in the same run: what has no fakes isn't trained again."""
     profile = tmp_path / "tiny.yaml"
