@@ -109,6 +109,8 @@ def draw_training(histories, title):
             axis.plot(history["epoch"], history[f"val_{metric}"], linewidth=2, label=f"{arm}, validation", **look)
             axis.plot(best["epoch"], best[f"val_{metric}"], "o", color=COLOURS[arm], markeredgecolor="black")
     axes[0].set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+    for write_labels in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
+        write_labels("{x:g}")  # matplotlib's own labels of such an axis are formulas
     axes[1].set(xlabel="epoch", ylabel="accuracy")
     axes[1].legend(loc="lower right")
     figure.suptitle(f"{title}\n● epoch with the best validation loss, whose weights are kept")
