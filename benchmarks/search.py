@@ -1,7 +1,7 @@
 """The second search for the recipe: one change at a time, judged as CPU minutes pass, on all or on few real images.
 
-python -m benchmarks.search --data DATA --run RUN --only default --minority COVID19 --seed 0 --updates 8000
-python -m benchmarks.search --data DATA --run RUN --only default --minority PNEUMONIA --num-real 25 --updates 8000
+python -m benchmarks.search --data DATA --run RUN --minority COVID19 --seed 0 --updates 8000
+python -m benchmarks.search --data DATA --run RUN --only cutout --minority PNEUMONIA --num-real 25 --updates 8000
 python -m benchmarks.search --data DATA --run RUN --minority COVID19 --save-images IMAGES.npz    # for benchmarks/torch_fastgan.py …
 python -m benchmarks.search --data DATA --run RUN --minority COVID19 --judge FOLDER              # … and its fakes, judged alike
 
@@ -18,28 +18,20 @@ import numpy as np
 import pandas as pd
 
 import utils
-from benchmarks import machine
+from benchmarks.recipes import NUM_JUDGED, SECOND_WINNER, TRIALS, VARIANTS
 from xraygan import backend, run, training
 from xraygan.comparison.study import recall_study
 from xraygan.data.dataset import Setting
 from xraygan.gan import dcgan, fakes, fidelity
-from xraygan.gan.recipe import RECIPES, Recipe
+from xraygan.gan.recipe import Recipe
 
-TABLE = machine.PUBLISHED.parent / "recipes" / "second_search.csv"
-NUM_JUDGED = 512
+TABLE = TRIALS / "second_search.csv"
 MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of a training after which its fakes are judged
-DEFAULT = RECIPES["dcgan"]
-VARIANTS = {
-    "default": DEFAULT,
-    "hinge": replace(DEFAULT, loss="hinge"),
-    "steady": replace(DEFAULT, steady=1.0),
-    "mild": replace(DEFAULT, augmentation="mild"),
-}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is trained: a recipe on so many real images (0: all) of a class."""
+    """What is trained: a variant of `recipes.VARIANTS` on so many real images (0: all) of a class."""
 
     variant: str
     minority: str
@@ -64,14 +56,14 @@ def run_trial(study, trial, recipe):
     """Train and judge: a row a moment."""
     real, known, held_out = read_images(study, trial)
     judge = fidelity.Judge(study.load_baseline(), known, held_out)
-    gan = dcgan.GAN(recipe, trial.seed)
-    gan.compile_for_training(backend.use_jit())
+    gan = dcgan.make_gan(recipe, trial.seed)
     noise = fakes.draw_noise(range(NUM_JUDGED), recipe.latent_dim)
     rows, done, used = [], 0, 0.0
     for moment in MOMENTS:
         batches = training.RepeatingShuffle(real, None, utils.to_signed, recipe.count_real(len(real)), trial.seed, done)
         start, updates = time.process_time(), round(moment * recipe.updates) - done
-        gan.fit(backend.feed(batches), steps_per_epoch=updates, verbose=0, shuffle=False)
+        with backend.feed(batches) as fed:
+            gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False)
         done, used = done + updates, used + time.process_time() - start
         drawn = fakes.draw(gan.get_sampler(), noise)
         facts = vars(trial) | {"real_images": len(real), "updates": recipe.updates, "update": done, "cpu_minutes": used / 60}
@@ -124,7 +116,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--only", choices=VARIANTS, default="default")
+    parser.add_argument("--only", choices=VARIANTS, default=SECOND_WINNER)
     parser.add_argument("--minority", default="COVID19")
     parser.add_argument("--num-real", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +132,7 @@ def main():
     elif options.judge:
         judge_folder(study, replace(trial, variant=options.judge.name), options.judge)
     else:
-        run_trial(study, trial, replace(VARIANTS[options.only], updates=options.updates))
+        run_trial(study, trial, replace(VARIANTS[options.only].recipe, updates=options.updates))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks import (
     same_arm,
     scale,
     scarcity,
+    search,
     steps,
     variance_parts,
 )
@@ -141,6 +142,28 @@ def test_a_trial_is_written_as_the_published_ones_are(phantom_folder, monkeypatc
     assert list(written) == list(published)
     assert written["ema_decay"].tolist() == 2 * published["ema_decay"].tolist()[: len(recipes.AVERAGES)]
     assert written["updates"].unique().tolist() == [1, 2]
+
+
+def test_a_trial_of_the_second_search_is_a_row_a_moment_and_another_programs_fakes_are_judged_alike(
+    phantom_folder, monkeypatch, tmp_path
+):
+    study, trial = begin_study(phantom_folder, "search-run"), search.Trial("cutout", "COVID19", 0, 0)
+    for constant, value in {"TABLE": tmp_path / "search.csv", "MOMENTS": (0.5, 1.0), "NUM_JUDGED": 32}.items():
+        monkeypatch.setattr(search, constant, value)
+    for _ in range(2):  # the second takes the place of the first
+        search.run_trial(study, trial, dataclasses.replace(recipes.VARIANTS["cutout"].recipe, updates=2))
+    table = pd.read_csv(search.TABLE)
+    assert (
+        table["update"].tolist() == [1, 2]
+        and (table["updates"] == 2).all()
+        and (table["cpu_minutes"].diff().iloc[1:] > 0).all()
+    )
+    real, _, held_out = search.read_images(study, trial)
+    np.savez(tmp_path / "minute_5.npz", images=held_out, updates=7)
+    search.judge_folder(study, dataclasses.replace(trial, variant="perfect"), tmp_path)
+    perfect = pd.read_csv(search.TABLE).set_index("variant").loc["perfect"]
+    assert perfect["real_images"] == len(real) and perfect["update"] == 7
+    assert perfect["kid"] < table["kid"].min() and perfect["recall_random"] == perfect["precision_random"] == 1
 
 
 def test_the_published_search_is_summarised_as_it_is_published(monkeypatch, tmp_path):
@@ -329,7 +352,21 @@ def test_the_same_arm_on_published_files_gives_what_is_published():
 
 @pytest.mark.parametrize(
     "benchmark",
-    [steps, pipeline, determinism, precision, audit, same_arm, recipes, error_rates, rescore, scale, scarcity, variance_parts],
+    [
+        steps,
+        pipeline,
+        determinism,
+        precision,
+        audit,
+        same_arm,
+        recipes,
+        search,
+        error_rates,
+        rescore,
+        scale,
+        scarcity,
+        variance_parts,
+    ],
 )
 def test_a_benchmark_says_how_it_is_started(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [benchmark.__file__, "--help"])
