@@ -1,5 +1,6 @@
 """What the tests share. Real images are read only where XRAY_DATA_DIR names them, and none is ever written anywhere."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 STORE = Path(tempfile.mkdtemp(prefix="xraygan-tests-"))
 os.environ["XRAYGAN_STORE"] = str(STORE)  # before xraygan is imported: nothing a test does touches the repository's folders
 
+import keras
 import numpy as np
 import pytest
+import yaml
 
 from xraygan import backend, run
 from xraygan.data import phantom, sources
@@ -53,6 +56,45 @@ def real_data():
 def require_papermill():
     """Skip what starts notebooks/run.py in an environment, like Colab's, that lacks it."""
     return pytest.importorskip("papermill", reason="papermill, which runs the notebooks, isn't installed")
+
+
+@contextlib.contextmanager
+def compute_in(precision):
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+@pytest.fixture
+def float32():
+    with compute_in("float32"):
+        yield
+
+
+@pytest.fixture
+def float16():
+    with compute_in("mixed_float16"):
+        yield
+
+
+SMALL_PROFILE = {
+    "image_size": 32,
+    "max_train_images": 60,
+    "classifier_epochs": 2,
+    "classifier_updates": 0,
+    "classifier_patience": 2,
+    "gan_updates": 4,
+    "gan_sample_every": 4,
+    "num_fakes": 12,
+    "arms": ["nothing", "oversampling", "gan"],
+    "num_seeds": 3,
+}
+
+
+def write_profile(**changes):
+    """The text of a profile of a few updates on small pictures, with what a test changes of it or adds."""
+    return yaml.safe_dump(SMALL_PROFILE | changes)
 
 
 @pytest.fixture

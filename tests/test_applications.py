@@ -35,14 +35,6 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "keras" / "models"
 
 
-@pytest.fixture
-def float32():
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
 def write_weights(application, home, seed=0):
     """Random weights in place of ImageNet's, in a file of their name; returns the network that has them, images of three channels → features."""
     network = application.build(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), pooling="avg")

@@ -274,14 +274,6 @@ def test_what_is_fed_to_fit_is_the_chain_in_order(rng):
             np.testing.assert_array_equal(targets, chain[step][1])
 
 
-@pytest.fixture
-def float16():
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    yield
-    keras.mixed_precision.set_global_policy(before)
-
-
 def test_it_trains_in_float16_with_a_scaled_loss(float16, phantom_images, tmp_path):
     small = types.SimpleNamespace(
         images=phantom_images.images[:, ::4, ::4], labels=phantom_images.labels, files=phantom_images.files

@@ -10,10 +10,12 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from conftest import write_profile
 from test_pythons import find_python
 
-from xraygan import backend, clouds, disk, run
+from xraygan import backend, clouds, disk, run, training
 from xraygan.comparison.study import open_study
 from xraygan.data import kaggle_download, phantom, sources
 from xraygan.report import address
@@ -294,10 +296,11 @@ def test_what_changed_is_kept_again_and_nothing_else(tmp_path):
 def test_states_of_trainings_at_work_drafts_and_locks_are_not_kept(tmp_path):
     folders = make_run(tmp_path / "store")
     done, at_work = folders.models / "gan_state", folders.models / "units" / "2-classes" / "gan-0"
-    for state, size in (done, 300), (at_work, 50_000):
+    long_history = [{"epoch": epoch, "d_loss": 0.1, "g_loss": 0.1} for epoch in range(500)]
+    for state, variables in (done, []), (at_work, [np.zeros(9)]):
         state.mkdir(parents=True)
         (state / "parameters.json").write_text("{}")
-        (state / "epoch_00004.npz").write_bytes(bytes(size))
+        training.save_variables(state / "epoch_00004.npz", variables, 4, tables=[long_history])
         (state / "best.npz").write_bytes(bytes(50_000))
     (folders.results / ".lock").touch()
     (folders.results / ".draft-7-arms.csv").touch()
@@ -468,18 +471,6 @@ def test_the_kaggle_set_is_found_where_kaggle_shows_it(place, monkeypatch, tmp_p
 
 
 LISTS = {"Colab": "colab_packages.txt", "Kaggle": "kaggle_packages.txt"}
-TINY = """
-image_size: 32
-max_train_images: 120
-classifier_epochs: 3
-classifier_updates: 0
-classifier_patience: 3
-gan_updates: 12
-gan_sample_every: 4
-num_fakes: 40
-arms: [nothing, class_weights, oversampling, classical, on_the_fly, gan]
-num_seeds: 3
-"""
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -594,7 +585,12 @@ def test_what_the_package_computes_is_tested_there_too(cloud):
 def test_the_notebooks_run_one_after_the_other_each_on_a_machine_of_its_own(cloud, machine, phantom_folder):
     """What goes from one to the next goes by Drive, or by Kaggle's output; Drive sees few operations."""
     host, python = cloud
-    (machine / "tiny.yaml").write_text(TINY)
+    (machine / "tiny.yaml").write_text(
+        write_profile(
+            **{"max_train_images": 120, "classifier_epochs": 3, "classifier_patience": 3, "gan_updates": 12, "num_fakes": 40},
+            arms=["nothing", "class_weights", "oversampling", "classical", "on_the_fly", "gan"],
+        )
+    )
     (machine / "images").symlink_to(phantom_folder)
     if host == "Kaggle":
         make_kaggle(machine)

@@ -220,14 +220,6 @@ def assert_gradients_agree(found, expected):
     assert max(np.abs(gradient).max() for gradient in expected if gradient is not None) > 1e-6
 
 
-@pytest.fixture
-def float32():
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("float32")
-    yield
-    keras.mixed_precision.set_global_policy(before)
-
-
 VARIANTS = {f"loss {name}": replace(SMALL, loss=name) for name in losses.LOSSES}
 VARIANTS |= {f"generator {name}": replace(SMALL, generator=name) for name in networks.GENERATORS}
 VARIANTS |= {f"discriminator {name}": replace(SMALL, discriminator=name) for name in networks.DISCRIMINATORS}
@@ -268,14 +260,6 @@ def test_another_loss_is_one_entry(folders, monkeypatch):
     untrained = dcgan.GAN(recipe, 0).averaged_generator
     assert min(np.abs(new - old).max() for new, old in zip(trained.weights, untrained.weights, strict=True)) > 0
     assert keys.digest(recipe.describe()) != keys.digest(replace(recipe, loss="logistic").describe())
-
-
-@pytest.fixture
-def float16():
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    yield
-    keras.mixed_precision.set_global_policy(before)
 
 
 def test_scaled_losses_give_the_same_update(float32):

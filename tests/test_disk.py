@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import require_papermill
+from conftest import require_papermill, write_profile
 
 import utils
 from xraygan import disk, run, training
@@ -95,24 +95,10 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
         SAVERS["table"](run.open_folders("another", place))
 
 
-SMALL_PROFILE = """
-image_size: 32
-max_train_images: 60
-classifier_epochs: 2
-classifier_updates: 0
-classifier_patience: 2
-gan_updates: 4
-gan_sample_every: 1
-num_fakes: 1
-arms: [nothing, oversampling, gan]
-num_seeds: 1
-"""
-
-
 def notebook_1(store, data, *arguments, **options):
     require_papermill()
     profile = data.parent / "small.yaml"
-    profile.write_text(SMALL_PROFILE)
+    profile.write_text(write_profile(gan_sample_every=1, num_fakes=1, num_seeds=1))
     command = [sys.executable, "notebooks/run.py", "--data", str(data), "--profile", str(profile), "--only", "1_before_gan"]
     command += map(str, arguments)
     environment = os.environ | {"XRAYGAN_STORE": str(store)}

@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import require_papermill
+from conftest import require_papermill, write_profile
 from PIL import Image
 
 import utils
@@ -25,17 +25,8 @@ papermill = require_papermill()
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TOKEN = "KGAT_0123456789abcdef-this-is-secret"
-TINY_PROFILE = """
-max_train_images: 120
-classifier_epochs: 3
-classifier_updates: 0
-classifier_patience: 3
-gan_updates: 12
-gan_sample_every: 4
-num_fakes: 20
-arms: [nothing, oversampling, gan]
-num_seeds: 2
-"""
+TINY = {"image_size": 128, "max_train_images": 120, "classifier_epochs": 3, "classifier_patience": 3}
+TINY |= {"gan_updates": 12, "num_fakes": 20, "num_seeds": 2}
 
 
 def committed(name):
@@ -56,7 +47,7 @@ def study(store, *arguments):
 @pytest.fixture(scope="module")
 def tiny_profile(tmp_path_factory):
     path = tmp_path_factory.mktemp("profile") / "tiny.yaml"
-    path.write_text(TINY_PROFILE)
+    path.write_text(write_profile(**TINY))
     return path
 
 
@@ -223,8 +214,8 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
 def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profile, finished):
     """It needs notebook 1 alone, which is run where it wasn't, and its own GANs."""
     few = tmp_path / "few.yaml"
-    sizes = "scarce_counts: [8]\nscarce_seeds: [1]\ncurve_counts: [8, 12]\ncurve_seeds: 1\n"
-    few.write_text(TINY_PROFILE.replace("gan_updates: 12", "gan_updates: 1") + sizes)
+    sizes = {"scarce_counts": [8], "scarce_seeds": [1], "curve_counts": [8, 12], "curve_seeds": 1}
+    few.write_text(write_profile(**TINY | {"gan_updates": 1} | sizes))
     done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--sweep", "real")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Notebook 1 of 1" in done.stdout and "Notebook 2" not in done.stdout
@@ -236,7 +227,7 @@ def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profil
 @pytest.mark.slow
 def test_too_few_images_to_judge_by_is_said_and_the_last_epoch_kept(tmp_path, phantom_folder):
     few = tmp_path / "few.yaml"
-    few.write_text(TINY_PROFILE.replace("max_train_images: 120", "max_train_images: 40"))
+    few.write_text(write_profile(**TINY | {"max_train_images": 40}))
     for name in NOTEBOOKS[:2]:
         done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--only", name)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -322,7 +313,7 @@ def notebook_process(pid):
 @pytest.mark.parametrize("line", ["gan_updates: 1.5", "gan_epocs: 5"])
 def test_wrong_profiles_are_one_sentence(line, tmp_path, phantom_folder):
     path = tmp_path / "mine.yaml"
-    path.write_text(TINY_PROFILE.replace("gan_updates: 12", line))
+    path.write_text(write_profile(**TINY).replace("gan_updates: 12", line))
     done = study(tmp_path, "--data", phantom_folder, "--profile", path)
     assert done.returncode == 1
     assert re.search(r"gan_updates in profile mine.yaml is|must have exactly the keys", done.stderr)

@@ -19,7 +19,7 @@ import keras
 import nbformat
 import psutil
 import pytest
-from conftest import require_papermill
+from conftest import require_papermill, write_profile
 
 from xraygan import backend, disk, processes
 from xraygan.comparison import workers
@@ -144,24 +144,10 @@ def test_units_in_the_notebooks_own_process_leave_its_precision_and_its_output(m
 # A run
 
 
-SMALL = """
-image_size: 32
-max_train_images: 60
-classifier_epochs: 2
-classifier_updates: 0
-classifier_patience: 2
-gan_updates: 4
-gan_sample_every: 4
-num_fakes: 12
-arms: [nothing, oversampling, gan]
-num_seeds: 3
-"""
-
-
 @pytest.fixture
 def profile(tmp_path):
     path = tmp_path / "my small profile.yaml"
-    path.write_text(SMALL)
+    path.write_text(write_profile())
     return path
 
 
@@ -262,7 +248,7 @@ def test_other_programs_settings_change_nothing(tmp_path, phantom_folder, nasty)
     clone = tmp_path / "{r} $x [a]" / "xraygan"
     unwanted = shutil.ignore_patterns(".*", "results", "images", "models", "data")
     shutil.copytree(disk.ROOT, clone, ignore=lambda folder, names: unwanted(folder, names) if Path(folder) == disk.ROOT else ())
-    Path(nasty["HOME"], "my small profile.yaml").write_text(SMALL)
+    Path(nasty["HOME"], "my small profile.yaml").write_text(write_profile())
     tables = []
     for store, environment in (("first", nasty), ("second", {})):
         name = "~/my small profile.yaml" if environment else Path(nasty["HOME"], "my small profile.yaml")
@@ -358,7 +344,7 @@ def test_a_switch_that_says_neither_is_one_sentence(run_notebooks):
 def test_a_tilde_is_the_home_everywhere(run_notebooks, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "patients.csv").touch()
-    (tmp_path / "my profile.yaml").write_text(SMALL)
+    (tmp_path / "my profile.yaml").write_text(write_profile())
     os.chdir(disk.ROOT)
     for path in (
         run_notebooks.from_notebooks(run_notebooks.find_groups("~/patients.csv")),

@@ -8,21 +8,16 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import utils
+from benchmarks.published_study import read_setting
 from xraygan import disk
 from xraygan.comparison import exchange, metrics, scarcity, tables, verdict
 from xraygan.comparison.arms import ARMS
 from xraygan.comparison.classifier import read_predictions
-from xraygan.data.dataset import Setting
 from xraygan.report.published import SCARCITY
 
 TABLES = SCARCITY / scarcity.FOLDER
 FILES = sorted(SCARCITY.glob("units/*/*.json"))
 NUM_REPLICATES = {25: 24, 115: 10}  # declared in declaration.md
-
-
-def read_setting(facts):
-    asked = facts["parameters"]["setting"]
-    return Setting(tuple(asked["classes"]), asked["minority"], asked["num_real"])
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +110,7 @@ def test_contrasts_are_those_of_the_predictions(trainings, told):
     for number in NUM_REPLICATES:
         of = choose_compared(trainings, number).sort_values("seed")
         if len(of):
-            setting = read_setting(of["facts"].iloc[0])
+            setting = read_setting(of["file"].iloc[0])
             predictions = {arm: list(of.loc[of["arm"] == arm, "predictions"]) for arm in ARMS if arm in set(of["arm"])}
             found = tables.judge_predictions(predictions, setting, group_of)
             judged[setting.name], labels[setting.name], groups[setting.name] = found

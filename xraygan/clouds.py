@@ -28,7 +28,6 @@ KEPT = "xraygan-runs"  # the folder of the kept runs, on Drive and in Kaggle's o
 PARTS = {"models": "models", "images": "images", "generated": "data/generated", "results": "results"}  # archive: what is in it
 STAMP = "saved.txt"  # when the run was kept
 SECONDS_BETWEEN_LOOKS = 60
-SMALL = 4096  # bytes; the state of a finished training is smaller
 IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under; a cloud keeps its own version of what it has
     "tensorflow": "tensorflow",
     "keras": "keras",
@@ -225,9 +224,11 @@ def _list_finished(folder):
 
 
 def _is_finished(state_folder):
-    """Whether a training's state is what `training.SavedState.drop` leaves."""
-    with contextlib.suppress(FileNotFoundError):
-        return any(file.stat().st_size < SMALL for file in state_folder.glob("epoch_*.npz"))
+    """Whether a training's state is what `training.SavedState.drop` leaves: one without arrays."""
+    with contextlib.suppress(FileNotFoundError, zipfile.BadZipFile):
+        for file in state_folder.glob("epoch_*.npz"):
+            with zipfile.ZipFile(file) as state:
+                return not any(name.startswith("arr_") for name in state.namelist())
     return False
 
 
