@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from xraygan import keys
+
 WHY_NOT_WRITTEN = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your share of the disk is used up; free some space",
@@ -85,7 +87,7 @@ def write_json(path, content):
     """Write a dict as JSON with a checksum of itself, whole or not at all."""
     content = json.loads(json.dumps(content))  # as it will be read back
     with replacing(path) as draft:
-        text = json.dumps(content | {CHECKSUM: _compute_checksum(content)}, indent=1, ensure_ascii=False)
+        text = json.dumps(content | {CHECKSUM: keys.digest(content, 64)}, indent=1, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
 
 
@@ -114,13 +116,9 @@ def read_json(path, may_be_older=True):
         raise OlderFormError(
             f"{display_path(path)} is of an earlier version of this project: run the notebook that writes it again."
         )
-    if checksum not in (None, _compute_checksum(content)):
+    if checksum not in (None, keys.digest(content, 64)):
         raise DamagedError(f"{display_path(path)} was changed: run the notebook that writes it again.")
     return content
-
-
-def _compute_checksum(content):
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hash_file(path):

@@ -303,7 +303,6 @@ class ResumableTraining:
             history_file: CSV with one row an epoch.
             parameters: what must be equal for a state to be gone on from, as JSON.
             monitor, patience: stop when the monitored value hasn't fallen for `patience` epochs, and keep the best weights.
-
         """
         self.model = model
         self.state = SavedState(state_folder, history_file, monitor, patience)

@@ -5,7 +5,6 @@ its files say that it is finished; a study that was cut off goes on where it was
 finished.
 """
 
-import hashlib
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -57,7 +56,7 @@ def describe_unit(study, unit):
         "classifier": study.classifier.describe(len(unit.setting.classes)),
         "precision": study.precision,
         "data": record["data"]["fingerprint"],
-        "split": hashlib.sha256(split_file.read_bytes()).hexdigest()[:16],
+        "split": disk.hash_file(split_file)[:16],
         "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, arms.TrainingImages, tabulate_predictions]),
     }
     if arm.needs_fakes and study.imported:
