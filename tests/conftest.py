@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from xraygan import backend, run
+from xraygan.comparison import workers
 from xraygan.data import phantom, sources
 
 backend.configure()  # as the notebooks do: the fast precision of this machine, deterministic
@@ -51,6 +52,14 @@ def real_data():
     if not folder:
         pytest.skip("XRAY_DATA_DIR names no folder of real radiographs")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_process():
+    """Units are trained in the test's own process: starting others takes longer than trainings as small as the tests'."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "count_local_jobs", lambda: 1)
+        yield
 
 
 def require_papermill():

@@ -24,7 +24,6 @@ from xraygan.report import figures, findings
 
 SMALL = dataclasses.replace(
     TINY,
-    image_size=32,
     classifier_epochs=1,
     num_fakes=12,
     num_seeds=3,
@@ -281,7 +280,7 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
 
 
 @pytest.fixture(scope="module", params=["a folder a replicate", "one folder"])
-def compared(request, tmp_path_factory, phantom_folder, diffusion):
+def compared(request, tmp_path_factory, phantom_folder, diffusion, one_process):
     """All arms of three replicates: whether they share their fakes, the study, its units."""
     shared = request.param == "one folder"
     study = start(tmp_path_factory.mktemp("compared"), phantom_folder)

@@ -11,6 +11,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import write_profile
 
 from xraygan import disk
 
@@ -146,10 +147,10 @@ def test_kills_at_random_moments_end_as_undisturbed(whole, tmp_path):
 @pytest.mark.slow
 def test_killed_notebooks_end_as_undisturbed_ones(tmp_path, phantom_folder):
     """`make study` killed with all its processes, five times; every table, picture and fake agrees but those that hold times."""
-    from test_notebooks import TINY_PROFILE
+    from test_notebooks import TINY
 
     profile = tmp_path / "tiny.yaml"
-    profile.write_text(TINY_PROFILE)
+    profile.write_text(write_profile(**TINY))
 
     def study(store):
         command = [sys.executable, "notebooks/run.py", "--data", str(phantom_folder), "--profile", str(profile)]

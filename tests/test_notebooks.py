@@ -25,7 +25,7 @@ papermill = require_papermill()
 
 NOTEBOOKS = ("1_before_gan", "2_gan_training", "3_after_gan")
 TOKEN = "KGAT_0123456789abcdef-this-is-secret"
-TINY = {"image_size": 128, "max_train_images": 120, "classifier_epochs": 3, "classifier_patience": 3}
+TINY = {"image_size": 64, "max_train_images": 120, "classifier_epochs": 3, "classifier_patience": 3}
 TINY |= {"gan_updates": 12, "num_fakes": 20, "num_seeds": 2}
 
 
@@ -110,7 +110,7 @@ def test_every_promised_file_is_there(finished):
     }
     assert not quality.isna().any().any()
     assert len(pd.read_csv(results / "gan" / "memorisation.csv")) == 20
-    fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run, "COVID19")
+    fake_images, manifest = fakes.read_fakes(store / "data" / "generated" / run, "COVID19", 64)
     assert len(fake_images) == 20
     generator = keras.models.load_model(models / "dcgan_generator.keras")
     assert set(manifest["generator"]) == {fakes.weights_hash(generator)}

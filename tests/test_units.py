@@ -36,7 +36,7 @@ TINY = Profile(
     num_fakes=24,
     arms=tuple(arms.ARMS),
     num_seeds=2,
-    image_size=64,
+    image_size=32,
 )
 TWO = Setting(("NORMAL", "COVID19"), "COVID19")
 THREE = Setting(("NORMAL", "COVID19", "PNEUMONIA"), "COVID19")
@@ -79,7 +79,7 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory, phantom_folder):
     """A study of the size "study" in which nothing is trained, for plans; its image size is the tiny one."""
-    return prepare(tmp_path_factory.mktemp("untrained"), phantom_folder, replace(load_profile("study"), image_size=64))
+    return prepare(tmp_path_factory.mktemp("untrained"), phantom_folder, replace(load_profile("study"), image_size=32))
 
 
 def test_a_run_plans_its_baseline_its_gan_and_every_arm_by_seed(untrained):
@@ -286,7 +286,7 @@ def test_arms_are_judged_as_scikit_learn_scores_their_tables(whole):
             np.testing.assert_allclose(np.nansum(of.influence, axis=1), 0, atol=1e-12)
 
 
-def test_few_patients_are_summed_up_from_what_is_finished(whole, monkeypatch):
+def test_few_patients_are_summed_up_from_what_is_finished(whole, one_process):
     study, _, _ = whole
     profile = replace(study.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(12,), scarce_seeds=(2,))
     few = replace(study, profile=replace(profile, curve_counts=(12, 20), curve_seeds=1))
@@ -365,7 +365,7 @@ def test_a_model_saved_under_the_same_name_by_another_profile_is_not_taken_for_t
 
 def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tmp_path, phantom_folder, rng):
     """Notebook 2 run again with another recipe notes it before its training is refused; notebook 3 mustn't use the old fakes."""
-    study = prepare(tmp_path, phantom_folder, replace(TINY, image_size=32), also=())
+    study = prepare(tmp_path, phantom_folder, also=())
     images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
     study.save_generator(generator)
