@@ -39,6 +39,7 @@ class Regime:
         patient, arm_patient: the same of a patient.
         rest: of one image, arm and replicate.
         images_a_patient: images of one patient.
+        in_both_classes: whether each patient has as many images in the other class too.
         share_drawn: the share of the patients that each replicate draws for its test part; 1 takes the same for all.
         images: test images of each class.
         spread_of_gan: how many times as much the GAN's replicates vary as those of other arms.
@@ -53,6 +54,7 @@ class Regime:
     arm_patient: float = 0.0
     rest: float = 0.39
     images_a_patient: int = 1
+    in_both_classes: bool = False
     share_drawn: float = 1.0
     spread_of_gan: float = 1.0
     images: int = 120
@@ -69,6 +71,7 @@ REGIMES = {
     # Its three classes; their scores have longer tails, so the mean is chosen that gets as many right, 97.5 %.
     "near the ceiling": Regime(ease=1.96, threshold=0.13, replicate=0.17, image=0.89, arm_image=0.19, rest=0.36, images=400),
     "patients with four images": Regime(patient=0.6, arm_patient=0.8, image=0.5, images_a_patient=4),
+    "patients of both classes": Regime(patient=0.6, arm_patient=0.8, image=0.5, in_both_classes=True),
     "few patients, test drawn anew": FEW_PATIENTS,
     "an arm that varies more": Regime(replicate=0.15, spread_of_gan=2.0),
 }
@@ -86,6 +89,8 @@ def simulate(regime, num_replicates, rng, better=None):
     """
     sick = np.repeat([False, True], regime.images)
     groups = np.arange(len(sick)) // regime.images_a_patient
+    if regime.in_both_classes:
+        groups = groups % (groups.max() // 2 + 1)
     num_patients = groups.max() + 1
     num_drawn = round(regime.share_drawn * num_patients)
     patients_in_test = np.array([rng.permutation(num_patients) < num_drawn for _ in range(num_replicates)])

@@ -11,7 +11,7 @@ read from results/published/scarcity/ and published there.
 import argparse
 
 from xraygan import run
-from xraygan.comparison import scarcity, workers
+from xraygan.comparison import scarcity, units, workers
 from xraygan.comparison.study import begin, recall_study
 from xraygan.data import audit, split
 from xraygan.report import figures, published
@@ -49,8 +49,9 @@ def main():
     options = parser.parse_args()
     study = recall_study(options.data, published.SCARCITY_RUN) if options.summarise else start(options.data, options.groups)
     wanted = scarcity.list_units(study)
-    published.restore_units(study, wanted)
-    if not options.summarise:
+    if options.summarise:
+        units.restore_published(study, wanted)
+    else:
         workers.train_units(study, wanted)
     found = scarcity.summarise(study)
     if found:

@@ -258,13 +258,12 @@ def list_missing(folders, options):
 def run_sweep(name, source, folders, options):
     """Train what a sweep needs, write its table and its figure, print the table."""
     from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
-    from xraygan.report import figures, findings, published
+    from xraygan.report import figures, findings
 
     opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
     if not units:
         raise ValueError(scarcity.explain_nothing(opened))
-    published.restore_units(opened, units)
     table = workers.train_units(opened, units, options.scheduler)
     print(f"\n{figures.summarise_arms(table, opened.maker).to_string()}")
     if name == "fakes":

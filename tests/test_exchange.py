@@ -17,25 +17,31 @@ def true_worth(score, num_real):
     return np.exp(np.interp(score, list(CURVE.values()), np.log(NUMBERS))) - num_real
 
 
-def simulate(rng, num_real, score, replicates):
-    """Trainings of one arm and those of the curve."""
+def simulate(rng, num_real, score, replicates, shared=0.5):
+    """Trainings of one arm and those of the curve; a replicate lifts all of its own by `shared` of the standard deviation."""
+    lifts = rng.normal(0, np.sqrt(shared), 24)
+
+    def draw(number, mean, count):
+        return mean + SPREAD[number] * (lifts[:count] + rng.normal(0, np.sqrt(1 - shared), count))
+
     curve = [
-        {"num_real": number, "auroc": v}
+        {"num_real": number, "seed": seed, "auroc": value}
         for number in NUMBERS
-        for v in rng.normal(CURVE[number], SPREAD[number], REPLICATES[number])
+        for seed, value in enumerate(draw(number, CURVE[number], max(REPLICATES[number], replicates * (number == num_real))))
     ]
-    arm = pd.DataFrame({"num_real": num_real, "arm": "gan", "auroc": rng.normal(score, SPREAD[num_real], replicates)})
-    return arm, pd.DataFrame(curve)
+    arm = {"num_real": num_real, "arm": "gan", "seed": range(replicates), "auroc": draw(num_real, score, replicates)}
+    return pd.DataFrame(arm), pd.DataFrame(curve)
 
 
 @pytest.mark.parametrize(
-    ("num_real", "score", "replicates"), [(25, 0.945, 24), (25, 0.945, 6), (115, 0.981, 10), (115, 0.975, 10)]
+    ("num_real", "score", "replicates", "shared"),
+    [(25, 0.945, 24, 0.5), (25, 0.945, 6, 0), (115, 0.981, 10, 0.8), (115, 0.975, 10, 0)],
 )
-def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, replicates, rng, monkeypatch):
+def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, replicates, shared, rng, monkeypatch):
     monkeypatch.setattr(exchange, "NUM_DRAWS", 500)
     truth, held, found = true_worth(score, num_real), [], []
     for study in range(300):
-        row = exchange.tabulate_worth(*simulate(rng, num_real, score, replicates), seed=study).iloc[0]
+        row = exchange.tabulate_worth(*simulate(rng, num_real, score, replicates, shared), seed=study).iloc[0]
         held.append(row["worth_low"] <= truth <= row["worth_high"])
         found.append(row["worth"])
     assert 0.92 <= np.mean(held) <= 0.99
@@ -54,17 +60,19 @@ def test_the_curve_is_made_monotone_as_scikit_learn_does(rng):
 )
 def test_a_score_is_looked_up_on_the_curve(score, expected, beyond):
     """By hand: at a point of the curve its number, halfway between two points the middle of their logarithms, outside the curve its end."""
-    curve = pd.DataFrame({"num_real": [25, 50, 100], "auroc": [0.90, 0.95, 0.97]})
-    arm = pd.DataFrame({"num_real": [25], "arm": "gan", "auroc": [score]})
+    curve = pd.DataFrame({"num_real": [25, 50, 100], "seed": 0, "auroc": [0.90, 0.95, 0.97]})
+    arm = pd.DataFrame({"num_real": [25], "arm": "gan", "seed": 0, "auroc": [score]})
     row = exchange.tabulate_worth(arm, curve).iloc[0]
     assert row["worth"] == pytest.approx(expected - 25, abs=1e-6)
-    assert row["beyond"] == beyond or score == 0.90
+    assert row["beyond"] == beyond
     assert np.isnan(row["worth_low"]), "one replicate has no interval"
 
 
-def test_nothing_added_is_worth_nothing(rng):
-    _, curve = simulate(rng, 25, 0.9, 24)
-    nothing = curve.assign(arm="nothing")
-    worth = exchange.tabulate_worth(nothing, curve).set_index("num_real")
-    assert np.abs(worth.loc[[25, 115], "worth"]).max() < 1e-6
-    assert (worth["worth_low"] <= 1e-6).all() and (worth["worth_high"] >= -1e-6).all()
+def test_nothing_added_is_worth_exactly_nothing_where_the_curve_falls_too():
+    """At 115 images the raw mean lies above that of 230: the curve is level there."""
+    scores = {25: [0.90, 0.91, 0.92], 115: [0.98, 0.97, 0.975], 230: [0.97, 0.965, 0.975], 1000: [0.99, 0.985, 0.98]}
+    curve = pd.DataFrame([(number, seed, value) for number, of in scores.items() for seed, value in enumerate(of)])
+    curve.columns = ["num_real", "seed", "auroc"]
+    worth = exchange.tabulate_worth(curve.assign(arm="nothing"), curve).set_index("num_real")
+    assert worth.loc[[25, 115], ["worth", "worth_low", "worth_high"]].to_numpy().tolist() == [[0, 0, 0]] * 2
+    assert exchange.fit_curve(curve).is_monotonic_increasing and exchange.fit_curve(curve)[115] == pytest.approx(0.9725)

@@ -26,7 +26,7 @@ from xraygan.comparison import study as studies
 from xraygan.data import audit, split
 from xraygan.gan import dcgan, fakes, fidelity
 from xraygan.gan.recipe import RECIPES
-from xraygan.report import findings, published
+from xraygan.report import findings
 
 NUM_FAKES = 7
 PROFILE = {
@@ -91,11 +91,9 @@ class Machine:
     def notebook_3(self):
         study = studies.open_study(**self.shared, SWEEPS=False, SCHEDULER="")
         drawn = gans.read_fakes(study, study.own, study.seed, study.profile.num_fakes)
-        published.restore_units(study, [plan.plan_baseline(study), plan.plan_after(study)])
         before = units.train_and_keep(study, plan.plan_baseline(study), "before_gan", "")
         after = units.train_and_keep(study, plan.plan_after(study), "after_gan", "")
         wanted = plan.plan_comparison(study)
-        published.restore_units(study, wanted)
         workers.train_units(study, wanted)
         rows = tables.tabulate_units(study, wanted).drop(columns=["seconds", "threads", "device"])
         contrasts = tables.compare_arms(study, wanted, study.own)
@@ -454,7 +452,7 @@ def test_trainings_of_an_earlier_version_and_published_ones_are_taken_as_they_ar
     assert attempt(machine.notebook_3)[0] == given["3"]
 
     shutil.copytree(folder, tmp_path / "tiny" / "units")
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(run, "PUBLISHED", tmp_path)
     for path in folder.rglob("*-[0-9a-f]*.json"):
         if not path.name.startswith(("nothing-7-0", "gan-7-0")):
             path.unlink()

@@ -107,22 +107,24 @@ def test_a_number_without_a_source_is_named(write_page):
 
 @pages
 def test_links_and_pictures_exist(page):
-    text = page.read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)", text, flags=re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("#"):
-            assert target[1:] in headings, target
-        else:
-            assert target.startswith("https://") or (page.parent / target).exists(), target
+            assert target[1:] in list_headings(page), target
+        elif not target.startswith("https://"):
+            file, _, heading = target.partition("#")
+            assert (page.parent / file).exists(), target
+            assert not heading or heading in list_headings(page.parent / file), target
+
+
+def list_headings(page):
+    """A page's headings, as links to them are written."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_first_screen_has_the_answer_a_picture_and_both_commands():
     assert (
-        "**The answer so far: where there are hundreds of patients, adding fakes changed nothing that matters.**"
-        in FIRST_SCREEN
+        "**The answer so far: with hundreds of images of patients, adding fakes changed nothing that matters.**" in FIRST_SCREEN
     )
     for part in ("make study", "make test", "minutes", "![Radiographs drawn by a GAN]", "a study is running"):
         assert part in FIRST_SCREEN, part
@@ -180,14 +182,14 @@ def test_all_three_snippets_are_there():
 
 
 def test_the_rescored_table_is_what_the_published_predictions_give():
-    expected = pd.read_csv(published.PUBLISHED / published.STUDY_RUN / "rescored.csv")
-    table = rescore.rescore(published.PUBLISHED / published.STUDY_RUN).round(6)
+    expected = pd.read_csv(published.STUDY / "rescored.csv")
+    table = rescore.rescore(published.STUDY).round(6)
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, atol=1e-9)
 
 
 def test_the_contrasts_that_were_judged_again_are_what_the_published_predictions_give():
     """Among them what an audit of the first study worked out by itself: ±0.6 points with classes called by shares."""
-    folder = published.PUBLISHED / published.STUDY_RUN
+    folder = published.STUDY
     expected, table = utils.read_table(folder / "rescored_contrasts.csv"), rescore.compare_again(folder).round(6)
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, atol=1e-6)
     names = ["setting", "metric", "first", "second"]
@@ -234,7 +236,7 @@ def test_fakes_that_may_be_copies_are_not_shown(folders, tmp_path, monkeypatch):
     ("name", "is_phantom"), [(published.STUDY_RUN, True), (published.BASELINE_RUN, True), (published.PHANTOM_RUN, False)]
 )
 def test_drawings_are_not_published_as_patients_nor_patients_as_drawings(name, is_phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(run, "PUBLISHED", tmp_path / "published")
     folders = run.open_folders(name, tmp_path)
     disk.write_json(folders.results / "record.json", {"is_phantom": is_phantom})
     with pytest.raises(ValueError, match=f"run {name} isn't of the images that its name says"):
@@ -258,8 +260,8 @@ def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp
         for file in files[1:]:
             file.write_text(text)
 
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr(published.units, "find_files", find_files)
+    monkeypatch.setattr(run, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(units, "find_files", find_files)
     first, second = (SimpleNamespace(folders=run.open_folders(published.STUDY_RUN, tmp_path / store)) for store in ("1", "2"))
     for name in ("a", "b", "of_another_study", "cut_off", "renamed"):
         write(first, name, f"published {name}")
@@ -268,16 +270,16 @@ def test_published_trainings_are_taken_over_where_a_run_of_that_name_goes_on(tmp
     published.publish(first.folders)
 
     write(second, "a", "own a")
-    assert published.restore_units(second, ["a", "b", "cut_off", "renamed", "not_published"]) == 1
+    assert units.restore_published(second, ["a", "b", "cut_off", "renamed", "not_published"]) == 1
     assert len(list(find_files(second, "a").facts.parent.iterdir())) == 6
     for name, text in (("a", "own a"), ("b", "published b")):
         facts, *files = find_files(second, name)
         assert disk.read_json(facts)["text"] == text and [file.read_text() for file in files] == [text] * 2
     assert disk.read_json(find_files(second, "b").facts)["files"] == units.hash_tables(find_files(second, "b"))
-    assert published.restore_units(second, ["a", "b"]) == 0
+    assert units.restore_published(second, ["a", "b"]) == 0
 
     another = SimpleNamespace(folders=run.open_folders("another", tmp_path / "2"))
-    assert published.restore_units(another, ["b"]) == 0
+    assert units.restore_published(another, ["b"]) == 0
 
 
 def test_every_test_that_the_table_of_faults_names_exists():

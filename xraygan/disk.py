@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -73,6 +74,13 @@ def replacing(path):
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def copy_files(files, source, target):
+    """Copy files below the folder `source` to the same places below `target`, each whole or not at all."""
+    for file in files:
+        with replacing(target / file.relative_to(source)) as draft:
+            shutil.copyfile(file, draft)
 
 
 class DamagedError(ValueError):

@@ -22,6 +22,7 @@ from xraygan import clouds, disk
 GROWING = ("costs", "files")  # what a record gains as the run goes on, entry by entry
 GAINED = (*GROWING, "recipe", "imported")  # and what notebook 1 keeps of it when it runs again
 SPLIT = "split.csv"  # all that a run makes is made from it
+PUBLISHED = disk.ROOT / "results" / "published"  # the committed numbers of some runs
 NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
 MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
 

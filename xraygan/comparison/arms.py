@@ -82,7 +82,7 @@ def choose_arm(name):
 
 def write_arm(name, maker="GAN"):
     """An arm's name as a reader wants it; `maker` is what makes its fakes, see `study.Study.maker`."""
-    return name.replace("_", " ").replace("gan", maker)
+    return " ".join(maker if word == "gan" else word for word in name.split("_"))
 
 
 class TrainingImages(NamedTuple):

@@ -1,79 +1,116 @@
 """What a remedy is worth in real images: how many real images without it give the same score.
 
-The learning curve says which score a classifier reaches with so many real images and nothing added. A remedy at n real images reaches a
-score that the curve has at m real images: then it is worth m − n further ones.
+The learning curve says which score a classifier reaches with so many real images and nothing added. Where a remedy at n real images
+reaches the level that the curve has at m real images, it is worth m − n further ones.
 """
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 NUM_DRAWS = 4000
 
 
-def tabulate_worth(trainings, curve, metric="auroc", seed=0):
-    """What each arm at each number of real images is worth.
+def tabulate_worth(trainings, curve, seed=0):
+    """What each arm at each number of real images is worth, by AUROC.
 
-    The interval is a parametric bootstrap: each mean is drawn from the t distribution that its replicates give it, the curve is made
-    monotone again, and the worth is read off again. Shown by simulation to hold the truth in 93 or more of 100 (tests/test_exchange.py).
+    The arm's advantage over "nothing" in the same replicates is added to the learning curve at that number, and the curve is read where
+    it has this level. So "nothing" is worth exactly nothing, also where the curve had to be made monotone. The interval is a parametric
+    bootstrap: the means of "nothing" and of the arm are drawn together from the t distribution that their replicates give them, all other
+    points of the curve from theirs, the curve is made monotone again and read again. Shown by simulation to hold the truth in 93 or more
+    of 100 (tests/test_exchange.py).
 
     Args:
-        trainings: DataFrame with columns num_real, arm and the metric, a row a replicate.
-        curve: the same of the arm "nothing" alone, at two or more numbers of real images.
-        metric: a column.
+        trainings: DataFrame with columns num_real, arm, seed (of the replicate) and auroc, a row a training.
+        curve: the same of the arm "nothing" alone, at two or more numbers of real images, those of `trainings` among them.
         seed: of the bootstrap.
 
     Returns:
         DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), score_low, score_high, worth (real
-        images beyond num_real), worth_low, worth_high, and beyond: "" or whether the score itself lies "below" or "above" the curve, so that
+        images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
         the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of a point of the curve.
     """
     rng = np.random.default_rng(seed)
-    points = {number: of[metric].to_numpy(float) for number, of in curve.groupby("num_real")}
-    drawn_points = [_draw_means(scores, rng) for scores in points.values()]
+    points = {number: of["auroc"].to_numpy(float) for number, of in curve.groupby("num_real")}
+    drawn_points = {number: _draw_means([scores], rng) for number, scores in points.items()}
+    nothing = curve.set_index(["num_real", "seed"])["auroc"]
     rows = []
     for (num_real, arm), of in trainings.groupby(["num_real", "arm"], sort=False):
-        scores = of[metric].to_numpy(float)
-        drawn = _draw_means(scores, rng)
-        read = read_curve(points, [scores.mean()] + [of.mean() for of in points.values()])
-        if drawn is None or any(of is None for of in drawn_points):
-            low = high = score_low = score_high = np.nan
-        else:
-            draws = read_curve(points, np.stack([drawn, *drawn_points], axis=1))
-            low, high = np.quantile(draws, [0.025, 0.975]) - num_real
-            score_low, score_high = np.quantile(drawn, [0.025, 0.975])
+        scores = of["auroc"].to_numpy(float)
+        beside = nothing[[(num_real, number) for number in of["seed"]]].to_numpy(float)
+        level, worth = _read_worth(points | {num_real: beside}, num_real, scores.mean() - beside.mean())
+        low = high = score_low = score_high = np.nan
+        drawn = _draw_means([beside, scores], rng)
+        if drawn is not None and all(of is not None for of in drawn_points.values()):
+            means = drawn_points | {num_real: drawn[:, :1]}
+            _, draws = _read_worth(
+                points | {num_real: beside}, num_real, drawn[:, 1] - drawn[:, 0], np.hstack(list(means.values()))
+            )
+            low, high = np.quantile(draws, [0.025, 0.975])
+            score_low, score_high = np.quantile(drawn[:, 1], [0.025, 0.975])
         rows.append(
             {"num_real": num_real, "arm": arm, "replicates": len(scores)}
             | {"score": scores.mean(), "score_low": score_low, "score_high": score_high}
-            | {"worth": float(read) - num_real, "worth_low": low, "worth_high": high}
-            | {"beyond": {min(points): "below", max(points): "above"}.get(float(read), "")}
+            | {"worth": float(worth), "worth_low": low, "worth_high": high, "beyond": level}
         )
     return pd.DataFrame(rows)
 
 
 def _draw_means(scores, rng):
-    """`float (NUM_DRAWS,)`: what the mean may be, by the t distribution of its replicates; None for fewer than three."""
-    if len(scores) < 3:
+    """What the means of A arms may be: `float (NUM_DRAWS, A)`, by the t distribution of their R common replicates; None for fewer than three.
+
+    `scores` is A lists of R scores.
+    """
+    scores = np.array(scores)
+    freedom = scores.shape[1] - 1
+    if freedom < 2:
         return None
-    return scores.mean() + stats.sem(scores) * rng.standard_t(len(scores) - 1, NUM_DRAWS)
+    covariance = np.atleast_2d(np.cov(scores)) / (freedom + 1)
+    normal = rng.multivariate_normal(np.zeros(len(scores)), covariance, NUM_DRAWS, method="svd")
+    return scores.mean(axis=1) + normal / np.sqrt(rng.chisquare(freedom, (NUM_DRAWS, 1)) / freedom)
 
 
-def read_curve(points, values):
-    """At how many real images a monotone learning curve reaches a score.
+def _read_worth(points, num_real, advantage, means=None):
+    """Whether the level is beyond the curve ("", "below", "above"; of one curve alone), and the real images that an advantage is worth.
 
     Args:
-        points: {number of real images: its scores}, in ascending order; how many scores there are weighs a point where the curve
-            has to be made monotone.
-        values: `float (…, 1 + P)`: the score that is looked up, and the mean at each of the P points.
+        points: {number of real images: scores}, in ascending order.
+        num_real: one of these numbers.
+        advantage: `float (D,)` or a number, in AUROC.
+        means: `float (D, P)`, the points' means; None takes those of `points`.
+    """
+    if means is None:
+        means = np.array([[scores.mean() for scores in points.values()]])
+    levels = _make_monotone(means, np.array([len(scores) for scores in points.values()]))
+    wanted = levels[:, list(points).index(num_real)] + advantage
+    found = read_curve(list(points), levels, wanted) - num_real
+    if len(levels) > 1:
+        return "", found
+    beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
+    return beyond, found[0]
+
+
+def fit_curve(curve):
+    """The learning curve as worth is read from it: Series of the monotone mean AUROC, by number of real images; `curve` as above."""
+    points = curve.groupby("num_real")["auroc"]
+    means, counts = points.mean(), points.size()
+    return pd.Series(_make_monotone(means.to_numpy()[None], counts.to_numpy())[0], index=means.index)
+
+
+def read_curve(numbers, levels, wanted):
+    """At how many real images monotone learning curves reach a level.
+
+    Args:
+        numbers: P numbers of real images, in ascending order.
+        levels: `float (D, P)`, D curves that never fall.
+        wanted: `float (D,)`, the level that is looked up on each.
 
     Returns:
-        `float (…)`, from the curve's first number to its last. Between points, the curve is straight over the number's logarithm.
+        `float (D,)`, from the first number to the last. Between points, a curve is straight over the number's logarithm.
     """
-    values, numbers = np.atleast_2d(values), np.log(list(points))
-    levels = _make_monotone(values[:, 1:], np.array([len(scores) for scores in points.values()]))
-    levels = levels + 1e-12 * np.arange(levels.shape[1])  # where the curve is flat, its smallest number counts
-    found = [np.interp(value, level, numbers) for value, level in zip(values[:, 0], levels, strict=True)]
-    return np.exp(found).squeeze() if len(found) > 1 else np.round(np.exp(found[0]), 9)
+    logarithms = np.log(numbers)
+    rising = levels + 1e-12 * np.arange(len(numbers))  # where a curve is flat, its smallest number counts
+    found = [np.interp(value, level, logarithms) for value, level in zip(wanted, rising, strict=True)]
+    return np.round(np.exp(found), 6)  # so that the curve's ends are whole numbers
 
 
 def _make_monotone(levels, weights):

@@ -65,6 +65,12 @@ def grad_cam(model, images, label=1):
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
+def find_probability(model, images, label=1):
+    """The probability `float32 (N,)` that a classifier gives one class; `images` and `label` as in `grad_cam`."""
+    outputs = classifier.predict(model, images)
+    return outputs[:, min(label, outputs.shape[1] - 1)]
+
+
 def _split_at_last_maps(model):
     """Two networks of a classifier's own layers: images → its last maps, and last maps → what its last layer takes."""
     called = []  # (inputs, output) of the innermost layers, in their order

@@ -118,11 +118,13 @@ def plan_scarcity(study):
     if study.imported:
         return []
     profile = study.profile
-    sizes = _list_settings(study, profile.scarce_counts)
+    replicates = dict(zip(profile.scarce_counts, profile.scarce_seeds, strict=True))
     units = [
         unit
-        for setting, count in zip(sizes, profile.scarce_seeds, strict=False)
-        for unit in list_units(setting, list_arms(study, setting), list_seeds(study, count), profile.num_fakes)
+        for setting in _list_settings(study, profile.scarce_counts)
+        for unit in list_units(
+            setting, list_arms(study, setting), list_seeds(study, replicates[setting.num_real]), profile.num_fakes
+        )
     ]
     return sorted(units, key=lambda unit: unit.seed)
 

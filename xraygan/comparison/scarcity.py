@@ -18,16 +18,15 @@ class Scarcity(NamedTuple):
     Attributes:
         trainings: `tables.tabulate_units` of all arms at small numbers, with the column num_real.
         curve: the same of the arm "nothing" at all numbers.
-        contrasts: `verdict.reach_verdict`; the primary setting is the one with fewest real images.
+        contrasts: `verdict.reach_verdict`, the primary setting being the one with fewest real images; None before all trainings are
+            finished, so that nobody reads a verdict from the first of them.
         worth: `exchange.tabulate_worth`.
-        asked: how many trainings were asked for; not all need be finished.
     """
 
     trainings: pd.DataFrame
     curve: pd.DataFrame
-    contrasts: pd.DataFrame
+    contrasts: pd.DataFrame | None
     worth: pd.DataFrame
-    asked: int
 
 
 def list_units(study):
@@ -58,11 +57,19 @@ def summarise(study):
     if not finished or len({unit.setting for unit in curve}) < 2:
         return None
     trainings, of_curve = (_tabulate(study, of) for of in (finished, curve))
-    contrasts = tables.compare_arms(study, finished, settings[0])
-    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve), len(list_units(study)))
-    for name in ("trainings", "curve", "contrasts", "worth"):
-        utils.write_table(getattr(found, name), study.folders.results / FOLDER / f"{name}.csv")
-    disk.write_json(study.folders.results / FOLDER / "state.json", {"asked": found.asked, "finished": len({*finished, *curve})})
+    asked, num_finished, folder = len(list_units(study)), len({*finished, *curve}), study.folders.results / FOLDER
+    contrasts = (
+        tables.compare_arms(study, finished, min(settings, key=lambda setting: setting.num_real))
+        if num_finished == asked
+        else None
+    )
+    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve))
+    for name in ("trainings", "curve", "worth"):
+        utils.write_table(getattr(found, name), folder / f"{name}.csv")
+    (folder / "contrasts.csv").unlink(missing_ok=True)
+    if contrasts is not None:
+        utils.write_table(contrasts, folder / "contrasts.csv")
+    disk.write_json(folder / "state.json", {"asked": asked, "finished": num_finished})
     return found
 
 

@@ -28,6 +28,9 @@ GAN_CODE = (
 )
 
 
+MADE_IN = {"before_gan": "1_before_gan.ipynb", "after_gan": "3_after_gan.ipynb"}  # a kept model's notebook
+
+
 @dataclass(frozen=True)
 class Unit:
     """One arm, one seed, one number of extra images, in one setting."""
@@ -124,6 +127,32 @@ def describe_change(files):
     return ""
 
 
+def restore_published(study, wanted):
+    """Copy finished trainings that are published under a run's name into the run: a study goes on in another clone.
+
+    The name of a training's file holds a hash of everything that decides its numbers, so one of another study is never taken.
+
+    Args:
+        study: `study.Study`.
+        wanted: list of `Unit`.
+
+    Returns:
+        how many were copied; a sentence says so.
+    """
+    source, taken = run.PUBLISHED / study.folders.run, 0
+    for unit in list_missing(study, wanted) if source.is_dir() else []:
+        target = find_files(study, unit)
+        published = Files(*[source / file.relative_to(study.folders.results) for file in target])
+        if all(file.exists() for file in published) and not describe_change(published):
+            disk.copy_files(published[1:], source, study.folders.results)
+            # The facts last: they say that a training is finished. Its fakes aren't here, so it can't be compared with any.
+            disk.write_json(target.facts, disk.read_json(published.facts) | {"fakes": None, "files": hash_tables(target)})
+            taken += 1
+    if taken:
+        print(f"{taken} trainings of the published study of this name are taken over.")
+    return taken
+
+
 def hash_tables(files):
     """The hashes of a unit's tables, by their names in `Files`."""
     return {name: disk.hash_file(getattr(files, name)) for name in ("predictions", "history")}
@@ -194,7 +223,7 @@ def train_and_keep(study, unit, name, description):
     with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
         if list_missing(study, [unit]) or not _has_its_model(study, unit, name):
             train_unit(study, unit, name, description)
-    model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, "1_before_gan.ipynb")
+    model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, MADE_IN[name])
     shares = disk.read_json(files.facts)["training_shares"]
     return Trained(model, shares, utils.read_table(files.history), *read_results(files, unit.setting))
 

@@ -39,7 +39,7 @@ def estimate_difference(arms, first, second, labels, groups, metric):
     1992, chapter 4): replicates differ, test images differ, and the rest. With A the variance of the replicates' differences over R, B the
     variance of the images' mean influence, and C the rest's share, which A and B both hold, it is A + B − C. The same sum holds where every
     replicate has the same test images and where each draws its own. Images of one group, a patient's say, are mended and
-    broken together: their influence is summed (Obuchowski 1997, doi:10.2307/2533958).
+    broken together: their influence is summed, also over classes (Obuchowski 1997, doi:10.2307/2533958).
 
     With few replicates, A is hardly known from two arms: it is moderated by the spread of all arms (Smyth 2004, doi:10.2202/1544-6115.1027),
     the residual mean square of arms × replicates. Degrees of freedom are Satterthwaite's (1946); those of A are always counted.
@@ -56,7 +56,7 @@ def estimate_difference(arms, first, second, labels, groups, metric):
 
     Returns:
         dict: `difference`, `low`, `high`, `p_value` (of no difference), `p_equivalent` (of one beyond the margin),
-        `smallest_seen` (the difference that such a study finds with probability 0.8), `replicates`, `images` (in the mean test part). With
+        `smallest_seen` (the difference that such a study finds with probability 0.8 where it is the only comparison), `replicates`, `images` (in the mean test part). With
         fewer than `FEWEST_REPLICATES` replicates all but the difference and the counts are None: so few say nothing about a method.
 
     Raises:
@@ -71,24 +71,25 @@ def estimate_difference(arms, first, second, labels, groups, metric):
     }
     if num_replicates < FEWEST_REPLICATES:
         return result | dict.fromkeys(("low", "high", "p_value", "p_equivalent", "smallest_seen"))
-    changes, groups = np.nan_to_num(changes), np.asarray(groups)
-    of_images, of_rest, image_freedom = 0.0, 0.0, 0
+    changes, (_, place) = np.nan_to_num(changes), np.unique(groups, return_inverse=True)
+    sums, lacking, image_freedom = 0.0, 0.0, 0
     classes = np.unique(labels)
     for name in classes:
-        sums = _sum_by_group(changes[:, labels == name], groups[labels == name])
-        count = sums.shape[1]
+        count = len(np.unique(place[labels == name]))
         if count < 2:
             raise ValueError(f"all test images of class {name} are of one group; an interval needs two of each class.")
         image_freedom += count - 1
-        correction = count / (count - 1)
+        of_class = _sum_by_group(np.where(labels == name, changes, 0), place) * np.sqrt(count / (count - 1))
+        sums = sums + of_class  # over the classes too: a patient may have images of several
         swing = (
             1.0
             if not metric.is_ranking
             else max(1 - (arms[first].scores.mean() + arms[second].scores.mean()) / 2, 1 / (count + 2))
         )
         floor = swing / (count + 2) ** 2 / len(classes) ** 2
-        of_images += max((sums.mean(axis=0) ** 2).sum() * correction, floor)
-        of_rest += ((sums - sums.mean(axis=0)) ** 2).sum() * correction / (num_replicates * (num_replicates - 1))
+        lacking += max(0.0, floor - (of_class.mean(axis=0) ** 2).sum())
+    of_images = (sums.mean(axis=0) ** 2).sum() + lacking
+    of_rest = ((sums - sums.mean(axis=0)) ** 2).sum() / (num_replicates * (num_replicates - 1))
     of_replicates, replicate_freedom = _estimate_replicate_variance(arms, first, second)
     variance = max(of_replicates + of_images - of_rest, 0.9 * of_images)
     uncertain = of_replicates**2 / replicate_freedom
@@ -110,9 +111,8 @@ def _estimate_replicate_variance(arms, first, second):
     return moderated / num_replicates, counted
 
 
-def _sum_by_group(values, groups):
-    """`float (R, G)`: the sum of each row's values `(R, N)` by group."""
-    _, place = np.unique(groups, return_inverse=True)
+def _sum_by_group(values, place):
+    """`float (R, G)`: the sum of each row's values `(R, N)` by group, whose numbers `place` holds."""
     return np.stack([np.bincount(place, weights=row) for row in values])
 
 
@@ -139,7 +139,10 @@ def holm(p_values):
 
 
 def decide_outcome(difference, p_value, p_equivalent):
-    """One of four words. Equivalent comes first: a difference surely smaller than the margin is of no interest, even if it isn't 0."""
+    """One of four words. Equivalent comes first: a difference surely smaller than the margin is of no interest, even if it isn't 0.
+
+    "Equivalent" asks for the whole 95 % interval within the margin, which is stricter than the usual two one-sided tests (90 %).
+    """
     if p_value is None:
         return INCONCLUSIVE
     if p_equivalent <= 1 - CONFIDENCE:

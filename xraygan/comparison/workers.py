@@ -17,7 +17,7 @@ MEMORY_OF_A_UNIT = 2.5e9  # bytes
 
 
 def train_units(study, wanted, scheduler=""):
-    """Train what isn't trained yet.
+    """Train what isn't trained yet, nor published under the run's name.
 
     Args:
         study: `study.Study`.
@@ -31,6 +31,7 @@ def train_units(study, wanted, scheduler=""):
         RuntimeError: another process is at this run's units, or one that trained was killed.
     """
     with disk.held(study.folders.results / "units"):
+        units.restore_published(study, wanted)
         _train_missing(study, wanted, scheduler)
     return tables.tabulate_units(study, wanted)
 

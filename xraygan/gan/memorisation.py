@@ -108,7 +108,9 @@ def count_copies(fakes, fresh):
         fresh: table of `nearest_of_held_out`.
 
     Returns:
-        dict: `copies`, `fakes`, `fresh_copies`, `fresh`, and `alarm`; with no copy among the fresh images, one fake is enough.
+        dict: `copies`, `fakes`, `fresh_copies`, `fresh`, and `alarm`; with no copy among the fresh images, one fake is enough. The alarm is
+        easy to raise on purpose, since a missed copy of a patient is worse than a look at eight pictures: it takes the share among the fresh
+        images for known, and where that rests on few images, chance alone raises it far more often than in 1 of 100 cases.
     """
     copies, fresh_copies = int(fakes["copy"].sum()), int(fresh["copy"].sum())
     share = fresh_copies / len(fresh)

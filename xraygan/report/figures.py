@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 import utils
 from xraygan import disk
-from xraygan.comparison import scarcity
+from xraygan.comparison import exchange, scarcity
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS
 from xraygan.gan import fidelity
@@ -211,28 +211,13 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
     axes[0].axhline(0, color="grey", linewidth=0.8)
     axes[0].annotate("held-out real", (0, 0), ha="left", va="bottom", color="grey")
     axes[0].set(xlabel="epoch", ylabel="KID", title="distance (lower is better)")
-    axes[0].legend()
+    axes[0].legend(loc="upper right")
     axes[1].plot(table["epoch"], table["diversity"], color="black")
     for height, meaning in ((1, "held-out real"), (fidelity.COLLAPSED, "collapse")):
         axes[1].axhline(height, color="grey", linestyle=":")
         axes[1].annotate(meaning, (last, height), ha="right", va="bottom", color="grey")
     axes[1].set(xlabel="epoch", ylabel="diversity", title="how far apart the fakes are", ylim=(0, None))
     figure.suptitle(title)
-    return figure
-
-
-def draw_changes(table, title):
-    """Before and after as dots joined by a line, a row a metric that runs from 0 to 1; `table` is `metrics.compare_before_after`."""
-    is_count = table["metric"].map(lambda name: METRICS[name].is_count)
-    shown = table[~is_count & table["difference"].notna()].iloc[::-1]
-    figure, axis = plt.subplots(figsize=(WIDE, 0.36 * len(shown) + 1.2))
-    rows = np.arange(len(shown))
-    axis.hlines(rows, shown["before"], shown["after"], color="grey", linewidth=1)
-    axis.plot(shown["before"], rows, "o", color=COLOURS["before"], label="before", markersize=8)
-    axis.plot(shown["after"], rows, "D", color=COLOURS["after"], label="after", markersize=6)
-    axis.set_yticks(rows, [METRICS[name].words for name in shown["metric"]])
-    axis.set(xlim=(-0.02, 1.02), xlabel="value", title=title)
-    axis.legend(loc="center left")
     return figure
 
 
@@ -334,7 +319,7 @@ def draw_arms(table, title, maker="GAN"):
             axis.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
         axis.set(xlabel="balanced accuracy on test images", title=write_setting(setting))
     axes[0, 0].set_yticks(range(len(names)), [write_arm(name, maker) for name in names])
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\n│ mean; the axis doesn't begin at 0")
     return figure
 
 
@@ -358,7 +343,7 @@ def draw_contrasts(verdict, title, maker="GAN"):
             for row in shown.itertuples()
         ]
         axis.set_yticks(range(len(shown)), names)
-    figure.suptitle(f"{title}\nshaded: too small to matter; diamond: named beforehand")
+    figure.suptitle(f"{title}\nright of 0: the first named is better; shaded: too small to matter; diamond: named beforehand")
     return figure
 
 
@@ -370,7 +355,7 @@ def _draw_differences(axis, rows, metric):
         if pd.notna(row.low):
             axis.hlines(row.Index, 100 * row.low, 100 * row.high, color=colour, linewidth=3 if row.primary else 1.2)
         axis.plot(100 * row.difference, row.Index, "D" if row.primary else "o", color=colour)
-    axis.set_xlabel(f"difference of {metric.words}, points")
+    axis.set(xlabel=f"difference of {metric.words}, points", ylim=(-0.7, len(rows) - 0.3))
 
 
 def draw_fakes_sweep(table, title, maker="GAN"):
@@ -400,7 +385,7 @@ def show_fakes_sweep(table, study):
 
 def show_scarcity(found, study):
     """Draw what remedies are worth where patients are few and write it; `found` is `scarcity.Scarcity`."""
-    figure = draw_exchange(found.worth, found.curve, study.title("what remedies are worth in real images"))
+    figure = draw_exchange(found.worth, found.curve, study.title("how many real images a remedy equals"))
     return save_figure(figure, study.folders.images / "few_patients.png")
 
 
@@ -409,59 +394,94 @@ def show_published(folder):
     tables = folder / scarcity.FOLDER
     if (tables / "worth.csv").exists():
         worth, curve = (utils.read_table(tables / f"{name}.csv") for name in ("worth", "curve"))
-        draw_exchange(worth, curve, "real radiographs: what remedies are worth in real images")
+        state = disk.read_json(tables / "state.json")
+        title = "real radiographs: how many real images a remedy equals"
+        if state["finished"] < state["asked"]:
+            title += f"\n{state['finished']} of {state['asked']} trainings are finished, no verdict yet"
+        draw_exchange(worth, curve, title)
 
 
 def draw_exchange(worth, curve, title):
-    """The learning curve without any remedy, each remedy as a point beside it, and how far along the curve its score lies.
+    """The learning curve of real images alone, each remedy's score beside it, and how many real images alone give that score.
 
     Args:
         worth: `exchange.tabulate_worth`.
         curve: trainings of the arm "nothing": columns num_real and auroc.
         title: of the figure.
     """
-    figure, axis = plt.subplots(figsize=(WIDE, 5))
-    points = curve.groupby("num_real")["auroc"]
-    means, errors = points.mean(), points.sem().fillna(0)
-    colour, marker = choose_look("nothing")
-    axis.plot(
-        means.index, means.cummax(), color=colour, marker=marker, linewidth=2, label="real images alone: the learning curve"
-    )
-    axis.fill_between(means.index, means - 2 * errors, means + 2 * errors, color=colour, alpha=0.12, linewidth=0)
-    for num_real, rows in worth[~worth["arm"].isin(("nothing", "more_real"))].groupby("num_real"):
-        for place, row in enumerate(rows.itertuples()):
-            colour, marker = choose_look(row.arm)
-            first = num_real == worth["num_real"].min()
-            axis.plot(
-                [num_real, num_real + max(row.worth, 0)], [row.score] * 2, color=colour, linewidth=1, linestyle=":", zorder=1
-            )
-            axis.plot(num_real, row.score, marker, color=colour, markersize=8, label=write_arm(row.arm) if first else None)
-            axis.annotate(
-                f"= {num_real + row.worth:.0f} real",
-                (num_real + max(row.worth, 0), row.score),
-                (6, -10 if place % 2 else 4),
-                textcoords="offset points",
-                color=colour,
-                fontsize=9,
-            )
-    axis.set_xscale("log")
-    axis.set_xticks(list(means.index), list(means.index), minor=False)
-    axis.minorticks_off()
-    axis.set(xlabel="real images of patients in the training set", ylabel="AUROC on test patients", title=title)
-    axis.legend(loc="lower right")
+    worth = worth[~worth["arm"].isin(("nothing", "more_real"))]
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 2.6 + 0.24 * len(worth)), width_ratios=(1.15, 1))
+    _draw_learning_curve(axes[0], worth, curve)
+    _draw_equal_numbers(axes[1], worth, curve)
+    for axis in axes:
+        axis.set_xscale("log")
+        numbers = sorted(curve["num_real"].unique())
+        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        axis.minorticks_off()
+    figure.suptitle(title)
     return figure
 
 
-def draw_heat(images, heats, title, num_columns=8):
-    """Images with what speaks for the class laid over them in colour; `heats` is `inspection.grad_cam`."""
+def _draw_learning_curve(axis, worth, curve):
+    points = curve.groupby("num_real")["auroc"]
+    colour, marker = choose_look("nothing")
+    fitted = exchange.fit_curve(curve)
+    axis.plot(fitted.index, fitted, color=colour, linewidth=2, label="real images alone (± 2 standard errors)")
+    axis.errorbar(
+        *(points.mean().index, points.mean(), 2 * points.sem().fillna(0)),
+        fmt=marker,
+        color=colour,
+        capsize=3,
+    )
+    labelled = set()
+    for _, rows in worth.groupby("num_real"):
+        for place, row in enumerate(rows.itertuples()):
+            colour, marker = choose_look(row.arm)
+            label = None if row.arm in labelled else f"with {write_arm(row.arm)}"
+            labelled.add(row.arm)
+            # Beside each other, since remedies at one number may score alike.
+            axis.plot(row.num_real * 1.07 ** (place + 1), row.score, marker, color=colour, markersize=8, label=label)
+    axis.set(xlabel="real images of patients in training", ylabel="AUROC on test patients", title="what is reached")
+    axis.legend(loc="lower right", fontsize=9)
+
+
+def _draw_equal_numbers(axis, worth, curve):
+    """A row a remedy and number of real images, the fewest on top: the number on the learning curve with the same score."""
+    for height, row in zip(range(len(worth) - 1, -1, -1), worth.itertuples(), strict=True):
+        colour, marker = choose_look(row.arm)
+        if pd.notna(row.worth_low):
+            axis.hlines(height, row.num_real + row.worth_low, row.num_real + row.worth_high, color=colour, linewidth=2)
+        axis.plot(row.num_real + row.worth, height, marker, color=colour, markersize=8)
+        axis.plot([row.num_real] * 2, [height - 0.4, height + 0.4], color="black", linewidth=2)
+    axis.set_yticks(range(len(worth) - 1, -1, -1), [f"{row.num_real} + {write_arm(row.arm)}" for row in worth.itertuples()])
+    axis.set_xlim(curve["num_real"].min() * 0.8, curve["num_real"].max() * 1.25)
+    axis.set(
+        xlabel="real images alone that score the same",
+        title="what it equals (95 % interval)\n│ the real images that it began with",
+    )
+
+
+def draw_heat(images, heats, probabilities, title, num_columns=8):
+    """Images with what speaks for a class laid over them in colour, and the probability that the network gives that class above each.
+
+    Args:
+        images: `uint8 (N, S, S, 1)`.
+        heats: `inspection.grad_cam` of them.
+        probabilities: `float (N,)`, 0 to 1.
+        title: of the figure.
+        num_columns: images a row.
+    """
     num_rows = -(-len(images) // num_columns)
-    figure, axes = plt.subplots(num_rows, num_columns, figsize=(WIDE, WIDE / num_columns * num_rows + 0.4), squeeze=False)
+    figure, axes = plt.subplots(
+        num_rows, num_columns, figsize=(WIDE, (WIDE / num_columns + 0.2) * num_rows + 0.4), squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     extent = (0, images.shape[2], images.shape[1], 0)
-    for axis, image, heat in zip(axes.flat, images, heats, strict=False):
+    for axis, image, heat, probability in zip(axes.flat, images, heats, probabilities, strict=False):
         axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, extent=extent)
         axis.imshow(heat, cmap="inferno", alpha=0.45, vmin=0, vmax=1, extent=extent, interpolation="bilinear")
+        axis.set_title(f"{probability:.2f}", fontsize=9)
     figure.suptitle(title)
     return figure
 
@@ -477,10 +497,11 @@ def draw_feature_plane(points, share, title):
     is_near = {kind: np.all((2 * low - high <= some) & (some <= 2 * high - low), axis=1) for kind, some in points.items()}
     num_far = sum(int(np.sum(~near)) for near in is_near.values())
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 5))
-    for (kind, some), marker, size in zip(points.items(), ".ox+^s", (14, 22, 30, 40, 26, 22), strict=False):
-        axis.plot(*some[is_near[kind]].T, marker, markersize=size**0.5, alpha=0.6, label=f"{kind} ({len(some)})")
+    looks = (COLOURS["train"], ".", 5), (COLOURS["before"], "o", 5), (COLOURS["after"], "x", 6), ("#000000", "+", 6)
+    for (kind, some), (colour, marker, size) in zip(points.items(), looks, strict=False):
+        axis.plot(*some[is_near[kind]].T, marker, color=colour, markersize=size, alpha=0.6, label=f"{kind} ({len(some)})")
     left_out = f"; {num_far} of {len(places)} lie too far out to be drawn" if num_far else ""
-    title = f"{title}\n{share:.0%} of the variance of real images{left_out}"
+    title = f"{title}\nthese two directions hold {share:.0%} of the variance of real images{left_out}"
     axis.set(xlabel="first direction", ylabel="second direction", title=title)
     axis.legend()
     return figure

@@ -26,12 +26,17 @@ def describe_baseline(study, metrics):
     record = study.record
     cost, leaks = record["costs"]["before_gan"], record["data"]["leaks"]["train images with their group in test"]
     balanced, sensitivity = (format_metric(name, metrics[name]) for name in ("balanced_accuracy", "sensitivity"))
-    what_happened = "left out of training" if record["on_leak"] == "drop" else "kept in training"
+    what_happened = "were left out of training" if record["on_leak"] == "drop" else "were kept in training"
+    near_copies = (
+        f"{leaks} training images had a near-copy or an image of the same patient in the test; they {what_happened}. "
+        if leaks
+        else "No training image has a near-copy or an image of the same patient in the test. "
+    )
     return (
         _warn_of_drawings(record)
         + f"The baseline is wrong about {metrics['errors']} of {metrics['test_images']} test images: accuracy {metrics['accuracy']:.4f}, "
         + f"balanced accuracy {balanced}, sensitivity for {write_class(record['minority'])} {sensitivity}. "
-        + f"{leaks} training images had a near-copy or an image of the same group in test; they were {what_happened}. "
+        + near_copies
         + f"Training took {cost['seconds']:.0f} seconds and at most {cost['peak_memory_gb']:.1f} GB of memory."
     )
 
@@ -55,7 +60,13 @@ def _describe_shortcut(table):
     )
     if audit.has_shortcut(table):
         return f"**Shortcut.** {numbers}Most of the score on these data comes from something other than lungs, whatever is added to the training part."
-    return f"no shortcut was found. {numbers}"
+    whole = table["balanced_accuracy"].iloc[0]
+    brightness = (
+        "Coarse brightness alone therefore tells the classes apart about as well as whole images do. "
+        if tiny["balanced_accuracy"] >= whole - 0.02
+        else ""
+    )
+    return f"with the lungs hidden most of the score is lost, so this test raises no alarm. {numbers}{brightness}".rstrip()
 
 
 # Notebook 2
@@ -111,8 +122,14 @@ def describe_fidelity(quality, judgement):
         if judgement["low"] < 0.95
         else "nearly always right"
     )
+    other = rows["kid"].get(("random", "another class"))
+    farther = (
+        " In random features the fakes are farther from the real images than another class is."
+        if other is not None and fakes["kid"] > other
+        else ""
+    )
     return [
-        f"Distance to test images (KID): {', '.join(distances)}.",
+        f"Distance to test images (KID): {', '.join(distances)}.{farther}",
         f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
         f"where other real images have {real['recall']:.2f} and {real['coverage']:.2f}; "
         f"{judgement['duplicate_share']:.1%} of the fakes repeat another.",
@@ -122,36 +139,45 @@ def describe_fidelity(quality, judgement):
 
 def describe_copies(judgement):
     """Whether the fakes are copies of training images, and how often fresh real images look as if they were."""
-    copies = f"{judgement['copies']} of {judgement['fakes']} fakes lie twice as near to a training image as to any validation or test image"
-    chance = f"as {judgement['fresh_copies']} of {judgement['fresh']} real validation and test images do"
+    found = (
+        f"{judgement['copies']} of {judgement['fakes']} fakes are twice as near to a training image as to any validation or test image; "
+        f"of {judgement['fresh']} real validation and test images, {judgement['fresh_copies']} are."
+    )
     if judgement.get("real"):
-        return f"**Copies: alarm.** {judgement['real']} of {judgement['fakes']} fakes show the very picture of a real image. {copies}, {chance}."
+        return f"**Copies: alarm.** {judgement['real']} of {judgement['fakes']} fakes show the very picture of a real image. {found}"
     if judgement["alarm"]:
-        return f"**Copies: alarm.** {copies}, more often than {chance}."
-    return f"Copies: no alarm. {copies}, {chance}."
+        return f"**Copies: alarm.** {found} Look at the pairs: chance can do that too where the real images are few."
+    return f"Copies: no alarm. {found}"
 
 
 # Notebook 3
 
 
 def describe_comparison(study):
-    """What notebook 3 found, as Markdown: what one run of each says, then the verdict."""
+    """What notebook 3 found, as Markdown: what one training of each says, the answer, and how fakes are classified."""
     folder = study.folders.results
     one_run = describe_one_run(disk.read_json(folder / "mcnemar.json"))
     verdict = disk.read_json(folder / "verdict.json")
-    return f"{_warn_of_drawings(study.record)}{one_run}\n\n{describe_verdict(verdict)}"
+    answer = describe_answer(verdict["contrasts"], _name_fakes(verdict.get("imported")))
+    found = utils.read_table(folder / "share_found.csv").set_index("model").loc["after"]
+    share = "; ".join(f"{found[kind]:.0%} of the {kind}" for kind in found.index)
+    inside = f"Of the images of {write_class(study.own.minority)}, the model with fakes finds {share}."
+    return f"{_warn_of_drawings(study.record)}{one_run}\n\n{answer}\n\n{inside}"
 
 
 def describe_one_run(comparison):
     """What one model before and one after allow to say (from `metrics.exact_mcnemar`), and what they don't."""
     mended, broken, p_value = comparison["mended"], comparison["broken"], comparison["p_value"]
-    counts = f"Of {comparison['test_images']} test images the fakes mended {mended} and broke {broken} (exact McNemar p = {p_value:.2f}). "
+    counts = (
+        f"Of {comparison['test_images']} test images, {mended} that the model was wrong about before became right with fakes (mended), and "
+        f"{broken} that it was right about became wrong (broken); exact McNemar test, p = {p_value:.2f}. "
+    )
     if p_value >= 0.05:
-        return counts + "One run of each can't tell that from chance, and makes no claim about the method either way."
+        return counts + "That is what chance alone produces, too. One training of each says nothing about the method."
     direction = "better" if mended > broken else "worse"
     return (
         counts
-        + f"These two models differ, the one with fakes is {direction}; one run of each still makes no claim about the method."
+        + f"Of these two models the one with fakes is {direction}; one training of each still says nothing about the method."
     )
 
 
@@ -211,8 +237,8 @@ OTHERS = {"nothing": "nothing added", "oversampling": "duplicates of the same re
 OUTCOMES = {
     verdicts.BETTER: "{fakes} are better",
     verdicts.WORSE: "{fakes} are worse",
-    verdicts.EQUIVALENT: "no difference that matters (less than {margin:.0f} points)",
-    verdicts.INCONCLUSIVE: "still open; such a study finds a difference of {smallest_seen:.1f} points four times in five",
+    verdicts.EQUIVALENT: "equivalent, since a difference within ±{margin:.0f} is too small to matter",
+    verdicts.INCONCLUSIVE: "inconclusive; were it the only comparison, a study of this size would notice a true difference of {smallest_seen:.1f} points in 80 of 100 cases",
 }
 
 
@@ -241,14 +267,14 @@ def _describe_other_contrasts(verdict, maker):
     for row in verdict["without_twins"]:
         if row["primary"] and row["images"] < images[row["setting"], row["metric"]]:
             lines.append(
-                f"- On the {row['images']:,} test images that have no twin in the train folder, nor another image of their patient where patients "
-                f"are known, {write_contrast(row, maker)}: {write_difference(row)}."
+                f"- On the {row['images']:,} test images without a near-copy in the train folder (nor another image of their patient, where patients "
+                f"are known), {write_contrast(row, maker)}: {write_difference(row)}."
             )
     others = [row for row in verdict["contrasts"] if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
     lines.append(
-        f"- Of the {len(others)} other contrasts, {len(decided)} are decided (outcomes are adjusted for the number of contrasts, intervals aren't)"
-        + (":" if decided else ".")
+        f"- {len(decided)} of the {len(others)} other comparisons have a clear outcome{':' if decided else '.'} (Outcomes are corrected for the number of "
+        "comparisons, intervals are not.)"
     )
     return lines + [f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided]
 
@@ -256,12 +282,13 @@ def _describe_other_contrasts(verdict, maker):
 # Few patients
 
 
-def describe_scarcity(worth, contrasts, state):
+def describe_scarcity(worth, curve, contrasts, state):
     """What remedies are worth where patients are few, as Markdown.
 
     Args:
         worth: `exchange.tabulate_worth`, or its CSV.
-        contrasts: `verdict.reach_verdict`, or its CSV.
+        curve: the trainings of the learning curve, or their CSV.
+        contrasts: `verdict.reach_verdict`, or its CSV; None before the study is finished.
         state: {"asked": number of trainings, "finished": how many of them are finished}.
     """
     lines = []
@@ -270,9 +297,9 @@ def describe_scarcity(worth, contrasts, state):
             f"**Not finished: {state['finished']} of {state['asked']} trainings. These are the numbers so far, and no verdict.**"
         )
     for num_real, rows in worth.groupby("num_real"):
-        values = {row.arm: _describe_worth(row) for row in rows.itertuples() if row.arm not in ("nothing", "more_real")}
-        gan = f"the fakes are worth {values.pop('gan')}" if "gan" in values else "the fakes aren't there yet"
-        others = "; ".join(f"{write_arm(arm)} {words}" for arm, words in values.items())
+        values = {row.arm: write_equal(row, curve) for row in rows.itertuples() if row.arm not in ("nothing", "more_real")}
+        gan = f"adding fakes is as good as having {values.pop('gan')}" if "gan" in values else "the fakes aren't there yet"
+        others = "; ".join(f"{write_arm(arm)}: {words}" for arm, words in values.items())
         lines.append(f"**With {num_real} real images of patients, {gan}.** The simple remedies: {others}.")
     if state["finished"] == state["asked"]:
         lines.append(describe_answer(_list_rows(contrasts)))
@@ -284,15 +311,26 @@ def describe_published(folder):
     tables = folder / scarcity.FOLDER
     if not (tables / "worth.csv").exists():
         return "The study is declared, and nothing of it is trained yet."
-    worth = utils.read_table(tables / "worth.csv")
-    return describe_scarcity(worth, utils.read_table(tables / "contrasts.csv"), disk.read_json(tables / "state.json"))
+    worth, curve = (utils.read_table(tables / f"{name}.csv") for name in ("worth", "curve"))
+    contrasts = utils.read_table(tables / "contrasts.csv") if (tables / "contrasts.csv").exists() else None
+    return describe_scarcity(worth, curve, contrasts, disk.read_json(tables / "state.json"))
 
 
-def _describe_worth(row):
-    """How many real images an arm is worth, in words, with the interval where there is one."""
-    limit = {"below": "or fewer", "above": "or more"}.get(row.beyond, "")
-    words = " ".join(filter(None, [f"{row.worth:.0f} further real images", limit]))
-    return words if pd.isna(row.worth_low) else f"{words} (95 % interval {row.worth_low:.0f} to {row.worth_high:.0f})"
+def write_equal(row, curve):
+    """How many real images alone give the score of an arm, in words, with the interval where there is one.
+
+    Args:
+        row: of `exchange.tabulate_worth`.
+        curve: the trainings of the learning curve; nothing is known before its first number and beyond its last.
+    """
+    first, last = curve["num_real"].min(), curve["num_real"].max()
+
+    def write(further):
+        number = round(row.num_real + further)
+        return f"{number:,}" + (" or fewer" if number <= first else " or more" if number >= last else "")
+
+    interval = "" if pd.isna(row.worth_low) else f" (95 % interval {write(row.worth_low)} to {write(row.worth_high)})"
+    return f"{write(row.worth)} real images{interval}"
 
 
 def list_warnings(record, shortcuts):
@@ -338,7 +376,7 @@ def _warn_of_import(record):
     imported = Imported(**record["imported"])
     name = write_class(imported.name)
     warnings = [
-        f"Which images the generator of {name} had seen isn't known here: had it seen validation or test images, the verdict would be too friendly."
+        f"Which images the generator of {name} had seen isn't known here: had it seen validation or test images, the verdict would favour the fakes."
     ]
     if imported.is_shared and record["profile"]["num_seeds"] > 1:
         warnings.append(
