@@ -168,7 +168,7 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
         "stage_2_test_images and stage_2_train_images are called",
     ),
     "SIIM without its table": (
-        ["dicom-images-train/1.2", "dicom-images-test/1.3"],
+        [f"dicom-images-{part}/{name}" for part in ("train", "test") for name in ("1.2", "1.3")],
         "dicom-images-test and dicom-images-train are called",
     ),
     "NIH without its table": (
@@ -404,13 +404,17 @@ WRONG_TABLES = {
         "has a name of 210 bytes, .* give it one of at most 200",
     ),
     "headings alone": ("file,label\n", "labels.csv has headings and no rows with a file and a label"),
+    "a class of files that are not there": (
+        "file,label\nimages/0.png,A\nimages/1.png,A\nill/0.png,B\nill/1.png,B\n",
+        "and here is A: .* Named and not there: ill/0.png, ill/1.png.",
+    ),
     "an open quotation mark": (
         'file,label\n"images/0.png,A\nimages/1.png,B\n',
         "a quotation mark opens in row 2 and is never closed",
     ),
     "files of another machine": (
         "file,label\n/data/im_0.png,A\n/data/im_1.png,B\n",
-        "None of the 2 files that labels.csv names is below its folder; the first is data/im_0.png, an image there is images/0.png",
+        "None of the 2 files that labels.csv names is below its folder; the first is /data/im_0.png, an image there is images/0.png",
     ),
     "another suffix": (
         "file,label\n0.dcm,A\n1.dcm,B\n",

@@ -133,13 +133,14 @@ def find_label_file(folder):
 
 
 def list_tables_below(folder):
-    """A sentence for each table of labels further down in a tree, where it isn't read unless DATA names it."""
+    """A sentence about the tables of labels further down in a tree, which aren't read unless DATA names one; [] where there is none."""
     found, inner = [], list(folder.folders.values())
     while inner:
         child = inner.pop(0)
         found += [tree.name_file(path, folder.path) for path in list_label_files(child)]
         inner += child.folders.values()
-    return [f"{tree.list_names(found)} has labels: give DATA its path."] if found else []
+    verb = "has labels: give DATA its path" if len(found) == 1 else "have labels: give DATA the path of one"
+    return [f"{tree.list_names(found)} {verb}."] if found else []
 
 
 def list_labelled(folder, path):
@@ -173,14 +174,16 @@ def list_labelled(folder, path):
     parts = _read_parts(text, used, name)
     names = _name_classes(text["label"][used], name)
     files, masks = _list_files(folder)
-    wanted = text["file"] if "folder" not in text else text["folder"] + "/" + text["file"]
+    wanted = text["file"]
+    if "folder" in text:
+        wanted = (text["folder"] + "/").where(text["folder"] != "", "") + wanted
     found, about_places = find_files(wanted[used], list(files), folder.path, name)
     notes += about_places
     records, lost = [], []
     for row, place in zip(table.index[used], found, strict=True):
         label = names[text["label"][row]]
         if place is None:
-            lost.append((label, MISSING, tree.make_printable(wanted[row].strip("/"))))
+            lost.append((label, MISSING, tree.make_printable(wanted[row])))
             continue
         path = files[place]
         file = tree.name_file(path, folder.path)
@@ -208,11 +211,9 @@ def _explain_nothing(name, wanted, files):
     if wanted.empty:
         return f"{name} has headings and no rows with a file and a label."
     there = next(iter(files), "")
-    example = f"an image there is {tree.make_printable(tree.decode_name(there))}" if there else "there is no image at all"
-    return (
-        f"None of the {wanted.nunique()} files that {name} names is below its folder; the first is "
-        f"{tree.make_printable(wanted.iloc[0].strip('/'))}, {example}."
-    )
+    example = f"an image there is {tree.make_printable(tree.decode_name(there))}" if there else "and no image is there"
+    first = tree.make_printable(wanted.iloc[0])
+    return f"None of the {wanted.nunique()} files that {name} names is below its folder; the first is {first}, {example}."
 
 
 def _name_columns(columns):

@@ -234,12 +234,6 @@ def _require_classes(classes):
     if len(classes) < 2:
         return
     named = make_printable(list_names(classes))
-    inner = [{name for name, found in find_classes(folders[0]).items() if found[0].num_images} for folders in classes.values()]
-    if len(inner[0]) > 1 and all(names == inner[0] for names in inner):
-        raise ValueError(
-            f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
-            "a CSV with the columns file and label."
-        )
     parts = {}
     for name in classes:
         words = list_words(name)
@@ -250,6 +244,12 @@ def _require_classes(classes):
         raise ValueError(
             f"{make_printable(' and '.join(split))} are called like parts of a split, and not like classes. The layout expected is {LAYOUT}, or "
             "a CSV beside the images with the columns file, label and split."
+        )
+    inner = [{name for name, found in find_classes(folders[0]).items() if found[0].num_images} for folders in classes.values()]
+    if len(inner[0]) > 1 and all(names == inner[0] for names in inner):
+        raise ValueError(
+            f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
+            "a CSV with the columns file and label."
         )
     called = IMAGES | MASKS
     if all(has_word(name, called) and any(set(words) <= called | KINDS for words in _read_words(name)) for name in classes):

@@ -291,7 +291,13 @@ def _require_two_classes(listing, folder):
     """
     if len(listing.classes) > 1:
         return listing
-    notes = "".join(f" {note}" for note in [*listing.notes, *labels.list_tables_below(folder)])
+    lost = tree.list_names(file for _, _, file in listing.lost)
+    notes = [
+        f"Named and not there: {lost}." if lost and listing.records else "",
+        *listing.notes,
+        *labels.list_tables_below(folder),
+    ]
+    notes = "".join(f" {note}" for note in notes if note)
     raise ValueError(
         f"a classifier needs at least two classes, and here is {', '.join(listing.classes) or 'none'}: {tree.describe_tree(folder)}.{notes} "
         f"The layout expected is {layouts.LAYOUT}, or a CSV beside the images with the columns file and label."

@@ -80,7 +80,7 @@ def check_classes(names):
                 f"{MAX_CLASS_BYTES}."
             )
     plain = [name.casefold() for name in names]
-    twice = [name for name in names if plain.count(name.casefold()) > 1]
+    twice = [name for name in names if name.casefold() == next((word for word in plain if plain.count(word) > 1), None)]
     if twice:
         raise ValueError(
             f"the classes {list_names(twice)} differ in capitals only: give them one name, or choose some of the classes with CLASSES."
