@@ -49,9 +49,9 @@ def read_groups(path, image_set):
     found, sentences = labels.find_files(written, files, image_set.source.root or ".", "GROUPS")
     patient_of = {}
     for file, patient in zip(found, map(patients.clean, table[columns["group"]]), strict=True):
-        if patient_of.setdefault(file, patient) != patient and file is not None:
+        if file is not None and patient and patient_of.setdefault(file, patient) != patient:
             raise ValueError(f"GROUPS names {file} twice, with two patients; keep one row.")
-    if not set(patient_of) - {None}:
+    if not any(found):
         raise ValueError(
             f"GROUPS names none of the images; its first file is {next(iter(written), 'missing')!r}, an image is {str(files[0])!r}."
         )

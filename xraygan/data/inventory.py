@@ -96,8 +96,7 @@ def compare_formats(classes, labels, all_facts):
 
     Returns:
         DataFrame: a row a class; a column for the share of each format, of DICOM files with a window where there are any, and of each number
-        of bits a value, then the median width, height,
-        number of bits that are used, and, where there is JPEG, its quality (1 to 100).
+        of bits a value, then the median width, height, number of bits that are used, and, where there is JPEG, its quality (1 to 100).
     """
     facts = pd.DataFrame(all_facts, columns=decode.Facts._fields).assign(
         **{"used bits": list(map(decode.count_used_bits, all_facts))}

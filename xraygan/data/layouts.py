@@ -31,14 +31,8 @@ NUMBERED = {
     "case",
     "study",
     "series",
-    "fold",
-    "site",
-    "hospital",
-    "center",
-    "centre",
-    "clinic",
-    "batch",
-}
+}  # what folders with a number are called that hardly are classes
+NUMBERED |= {"fold", "site", "hospital", "center", "centre", "clinic", "batch"}
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
 DANGLING = "dangling links"

@@ -265,17 +265,15 @@ def _list_images(data):
     elif table:
         listing = labels.list_labelled(folder, table)
         named = len(listing.records)
-        is_part = split is None and 0 < 2 * named < folder.num_images and layouts.has_class_folders(folder)
-        if named and not is_part:
-            return _require_two_classes(listing, folder)
-        notes += (
-            listing.notes
-            if not named
-            else [
+        if not named:
+            notes += listing.notes
+        elif split is None and 2 * named < folder.num_images and layouts.has_class_folders(folder):
+            notes.append(
                 f"{table.name} names {named} of {folder.num_images} images only and was not read, since the folders say the classes; to use it, "
                 "give DATA its path."
-            ]
-        )
+            )
+        else:
+            return _require_two_classes(listing, folder)
     if split is None:
         layouts.explain_half_a_split(folder)
         split, place = layouts.find_unsplit_classes(folder)

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,11 +80,13 @@ def check_classes(names):
                 f"the class {name[:20]!r}… has a name of {len(name.encode())} bytes, and files are called after it: give it one of at most "
                 f"{MAX_CLASS_BYTES}."
             )
-    plain = [name.casefold() for name in names]
-    twice = [name for name in names if name.casefold() == next((word for word in plain if plain.count(word) > 1), None)]
+    alike = defaultdict(list)
+    for name in names:
+        alike[name.casefold()].append(name)
+    twice = [group for group in alike.values() if len(group) > 1]
     if twice:
         raise ValueError(
-            f"the classes {list_names(twice)} differ in capitals only: give them one name, or choose some of the classes with CLASSES."
+            f"the classes {list_names(twice[0])} differ in capitals only: give them one name, or choose some of the classes with CLASSES."
         )
 
 
