@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tempfile
 import warnings
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 import utils
 from xraygan.comparison import profile
-from xraygan.data import audit, decode, sources, split
+from xraygan.data import audit, decode, imported, sources, split
 
 RNG = np.random.default_rng(0)
 
@@ -305,7 +306,8 @@ FOLDERS = {  # what lies in DATA: classes found, or the sentence that stops it
     "unicode names": (lambda root: write(root, usable(["건강", "naïve café", "😷"])), ["naïve café", "건강", "😷"]),
     "names of numbers": (lambda root: write(root, usable(["0", "1"])), ["0", "1"]),
     "names with spaces": (lambda root: write(root, usable(["not ill", "ill"])), ["ill", "not ill"]),
-    "a very long name": (lambda root: write(root, usable(["A" * 255, "B"])), ["A" * 255, "B"]),
+    "a long name": (lambda root: write(root, usable(["A" * 200, "B"])), ["A" * 200, "B"]),
+    "a very long name": (lambda root: write(root, usable(["A" * 201, "B"])), "has a name of 201 bytes, .* one of at most 200"),
     "a name with a comma": (
         lambda root: write(root, usable(["A,B", "C"])),
         "the class 'A,B' can't stand in a list or table of classes; give it a plain name, without commas",
@@ -458,9 +460,11 @@ def test_a_good_profile_passes(line, image_size, tmp_path):
 
 GROUPS = {
     "nothing": (b"", "can't be read as CSV"),
-    "no text": (b"\xff\xfe\x81\x00,\x99", "can't be read as CSV"),
+    "no text": (b"PK\x03\x04\x00,\x99", "can't be read as CSV: it holds zero bytes"),
+    "UTF-16 of nothing sensible": (b"\xff\xfe\x81\x00,\x99", "GROUPS has no column file and group"),
+    "an open quotation mark": (b'file,group\n"train/A/0.png,1\n', "a quotation mark opens in row 2 and is never closed"),
     "ragged": (b"file,group\na,b,c,d\na\n1,2,3,4,5,6\n", "can't be read as CSV"),
-    "other columns": (b"image,patient\na,1\n", "GROUPS has no column file and group; its columns are image, patient"),
+    "other columns": (b"name,person\na,1\n", "GROUPS has no column file and group; its columns are name, person"),
     "one column": (b"file\na\n", "GROUPS has no column group"),
     "headings only": (b"file,group\n", "GROUPS names none of the images; its first file is 'missing'"),
     "other files": (b"file,group\nx.png,1\n", "its first file is 'x.png', an image is 'train/A/0.png'"),
@@ -473,5 +477,66 @@ def test_groups(case, tmp_path):
     path = tmp_path / "groups.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        audit.read_groups(str(path), np.array(["train/A/0.png"]))
+        read_groups(path)
     assert "\n" not in str(caught.value)
+
+
+def read_groups(path):
+    """As for a run on one image."""
+    source = sources.Source("xrays", Path("xrays"), ("A",), "A", False)
+    nothing, folders, files, digests = (
+        np.zeros((1, 8, 8, 1), np.uint8),
+        np.array(["train"]),
+        np.array(["train/A/0.png"]),
+        np.array(["0"]),
+    )
+    return audit.read_groups(str(path), sources.ImageSet(source, nothing, np.zeros(1, int), folders, files, digests))
+
+
+# Places that aren't there or can't be opened
+
+
+@pytest.fixture
+def nobody():
+    """A folder that anyone may read, and a function after which the process has no rights of its own."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name), lambda: os.seteuid(65534)
+        os.seteuid(0)
+
+
+CLOSED = {"a folder above": "closed", "DATA itself": "closed/xrays", "the table": "closed/xrays/labels.csv"}
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_what_is_closed_is_one_sentence_without_its_path(case, nobody):
+    root, become_nobody = nobody
+    write(root / "closed/xrays", usable("AB"))
+    (root / "closed/xrays/labels.csv").write_text("file,label\ntrain/A/0.png,A\n")
+    os.chmod(root / CLOSED[case], 0)
+    become_nobody()
+    data = root / "closed/xrays"
+    for find, name in ((sources.find_source, data), (read_groups, data / "labels.csv")):
+        with pytest.raises(ValueError, match=r"can't be opened \(Permission denied\); change its permissions") as caught:
+            find(str(name))
+        assert str(root) not in str(caught.value)
+
+
+ABSENT = ["nowhere", "~nobodyhere/x", "x" * 300, "a\0b", "https://kaggle.com/x"]
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_not_there_is_one_sentence(name):
+    with pytest.raises(ValueError, match="DATA is .* and there is no such folder or file"):
+        sources.find_source(name)
+    with pytest.raises(ValueError, match="GROUPS names a file that isn't there"):
+        read_groups(name)
+    with pytest.raises(ValueError, match="FAKES is .* and there is no such folder"):
+        imported.find_folder(name)
+
+
+def test_a_path_of_windows_is_told_as_wsl_writes_it():
+    with pytest.raises(ValueError, match=r"in WSL that is /mnt/c/…, with / in place of"):
+        sources.find_source("C:\\Users\\me\\xrays")

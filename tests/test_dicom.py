@@ -119,6 +119,8 @@ REFUSED = {
     "too large": ({"Rows": 9000, "Columns": 9000}, "9000×9000 pixels, more than 64,000,000"),
     "fewer pixels than promised": ({"Rows": 900}, "not a readable DICOM \\(pydicom ends with ValueError\\)"),
     "more bits than promised": ({"BitsStored": 40}, "DICOM"),
+    "no sign": ({"PixelRepresentation": None}, "whose header has no PixelRepresentation: export it again, or as PNG"),
+    "no number of channels": ({"SamplesPerPixel": None}, "whose header has no SamplesPerPixel: export it again"),
 }
 
 
@@ -196,10 +198,52 @@ def test_an_identity_that_most_files_share_is_of_nobody(phantom_folder, tmp_path
         target.write_bytes(write_dicom(np.asarray(Image.open(path)), patient="ANONYMOUS"))
     scans = sources.read_images(sources.find_source(str(root)), show_progress=False)
     assert set(scans.patients) == {""}
-    assert (
-        "100 DICOM files have one PatientID, as if of one patient: it was taken for none. Name the patients with GROUPS."
-        in scans.notes
-    )
+    said = [note for note in scans.notes if "have the same patient: this was taken for a name that stands for nobody" in note]
+    assert len(said) == 2 and all(note.endswith("Name the patients with GROUPS.") for note in said), "of each class"
+
+
+@pytest.mark.parametrize("name", ["", " ", "UNKNOWN", "n/a", "NaN", "None", "-", "?"])
+def test_an_identity_that_says_unknown_is_of_nobody(name):
+    assert decode.examine_image(write_dicom(PICTURE, patient=name))[1].patient == ""
+    assert decode.examine_image(write_dicom(PICTURE, patient="P-1"))[1].patient != ""
+
+
+PADDED = {  # arguments of write_dicom besides those of 12 bits in 16; the padding's value
+    "unsigned": ({"PixelPaddingValue": 65535}, 65535),
+    "a range": ({"PixelPaddingValue": 65000, "PixelPaddingRangeLimit": 65535}, 65200),
+    "signed": ({"PixelRepresentation": 1, "PixelPaddingValue": -2000}, -2000),
+    "MONOCHROME1": ({"PixelPaddingValue": 0, "falling": True, "PhotometricInterpretation": "MONOCHROME1"}, 0),
+    "windowed": ({"PixelPaddingValue": 65535, "WindowCenter": 2048, "WindowWidth": 4096}, 65535),
+}
+
+
+@pytest.mark.parametrize("case", PADDED)
+def test_padding_is_black_and_makes_no_image_of_the_set_darker(case, tmp_path):
+    options, value = PADDED[case]
+    pictures = [RNG.integers(1, 255, (40, 40), dtype=np.uint8) for _ in range(3)]
+    for index, picture in enumerate(pictures):
+        data = pydicom.dcmread(io.BytesIO(write_dicom(picture, 12, 16, **options)))
+        pixels = data.pixel_array.copy()
+        pixels[:8] = value
+        data.PixelData = pixels.tobytes()
+        data.save_as(tmp_path / f"{index}.dcm")
+    loaded = loading.load_images(sorted(tmp_path.glob("*.dcm")), image_size=40, show_progress=False)
+    for image, picture in zip(loaded.images, pictures, strict=True):
+        np.testing.assert_allclose(image[8:, :, 0].astype(int), picture[8:], atol=1)
+        assert not image[:8].any()
+
+
+@pytest.mark.parametrize(("windowed", "said"), [("A", True), ("AB", False), ("", False)])
+def test_a_window_in_one_class_alone_is_said(windowed, said, tmp_path):
+    for name in "AB":
+        for index in range(4):
+            (tmp_path / name).mkdir(exist_ok=True)
+            window = {"WindowCenter": 2048, "WindowWidth": 4096} if name in windowed else {}
+            data = write_dicom(RNG.integers(0, 256, (30, 30), dtype=np.uint8), 12, **window)
+            (tmp_path / name / f"{index}.dcm").write_bytes(data)
+    images = sources.read_images(sources.find_source(str(tmp_path)), show_progress=False)
+    assert ("100% windowed, elsewhere 0%" in images.describe()) == said
+    assert ("windowed" in images.formats) == bool(windowed)
 
 
 def test_without_pydicom_a_sentence_says_what_to_install_and_then_it_is_read(phantom_folder, tmp_path, monkeypatch):

@@ -220,6 +220,7 @@ WRONG = {
         [("", 1), ("0", 12), ("1", 12), ("2", 12)],
         "no image beside them, and .* holds 1 images itself",
     ),
+    "two folders of one number": ([("0", 12), ("00", 12), ("1", 12), ("2", 12)], "two folders of one number among 0, 00, 1, 2"),
     "several folders": (
         [("A", 12), ("B", 12)],
         "doesn't say which images are meant: .* the folders A .12., B .12.. For fakes of COVID19, give",
@@ -233,6 +234,18 @@ def test_what_is_not_enough_or_not_clear_is_a_sentence(case, tmp_path):
         touch(tmp_path / name, number)
     with pytest.raises(ValueError, match=WRONG[case][1]):
         imported.find_fakes(tmp_path, "COVID19", 12, 3)
+
+
+def test_folders_of_classes_that_are_numbers_are_not_taken_for_replicates(tmp_path):
+    for name in ("0", "1", "2"):
+        touch(tmp_path / name, 12)
+    with pytest.raises(
+        ValueError, match="whether its folders 0, 1, 2 are replicates or classes, since a class is called 1: give the path"
+    ):
+        imported.find_fakes(tmp_path, "1", 12, 3)
+    for name in ("0", "1", "2"):
+        (tmp_path / name).rename(tmp_path / f"00{name}")
+    assert len(imported.find_fakes(tmp_path, "1", 12, 3)) == 3
 
 
 def test_what_cannot_be_read_or_is_twice_there_is_a_sentence(tmp_path):

@@ -152,6 +152,22 @@ def test_the_range_is_one_for_all_classes_and_images(tmp_path):
     assert "unused" not in dark.describe()
 
 
+@pytest.mark.parametrize(("frame", "said"), [(3, True), (0, False)])
+def test_a_white_frame_that_makes_a_whole_set_nearly_black_is_said(frame, said, tmp_path):
+    """One pixel in a hundred that is white keeps all bits in use; what is left of the picture is said and not guessed."""
+
+    def write(place, index):
+        values = noise().astype(np.uint16) * 16
+        values[0, : 10 * frame] = 65535
+        return encode(values)
+
+    images = read(fill(tmp_path / "xrays", 5, write))
+    assert (
+        "The 20 images of more than 8 bits a value are nearly black: 95% of their pixels lie in" in images.describe()
+    ) == said
+    assert (images.images.mean() < 20) == said
+
+
 def test_full_16_bits_are_what_they_were(tmp_path):
     values = RNG.integers(0, 65536, (50, 50), dtype=np.uint16)
     grey = Image.fromarray(((values.astype(np.int32) + 128) // 257).astype(np.uint8))  # as this project always did

@@ -151,6 +151,46 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     ),
     "one class": (["A"], "at least two classes, and here is A: xrays holds 0 images itself, and the folders A \\(3\\)"),
     "nothing": ([], "at least two classes, and here is none: xrays holds 0 images itself, and no folder"),
+    "hospitals": (
+        ["siteA/NORMAL", "siteA/COVID19", "siteB/NORMAL", "siteB/COVID19"],
+        "siteA, siteB each hold COVID19, NORMAL: put",
+    ),
+    "folds": (
+        [f"fold{fold}/{name}" for fold in (1, 2, 3) for name in "AB"],
+        "fold1, fold2, fold3 each hold A, B: put the images of",
+    ),
+    "parts in the classes' names": (
+        ["train_A", "train_B", "test_A", "test_B"],
+        "test_A and train_A are called like parts of a split, and not like classes. The layout expected is DATA/train/CLASS",
+    ),
+    "RSNA without its table": (
+        ["stage_2_train_images", "stage_2_test_images"],
+        "stage_2_test_images and stage_2_train_images are called",
+    ),
+    "SIIM without its table": (
+        [f"dicom-images-{part}/{name}" for part in ("train", "test") for name in ("1.2", "1.3")],
+        "dicom-images-test and dicom-images-train are called",
+    ),
+    "NIH without its table": (
+        ["images_001/images", "images_002/images"],
+        "images_001, images_002 are called like images or masks, and not",
+    ),
+    "images and masks in camel case": (
+        ["CXR_png", "ManualMask/leftMask", "ManualMask/rightMask"],
+        "at least two classes, and here is none",
+    ),
+    "labels of flat parts": (
+        ["train/A", "train/B", "test"],
+        "here is none: .* In one part of the split only, and left out: train/A, train/B. .*The layout expected",
+    ),
+    "other capitals in a part": (
+        ["train/Normal", "test/NORMAL", "train/COVID", "test/COVID"],
+        "here is COVID: .* left out: test/NORMAL, train/Normal \\(other capitals\\?\\).",
+    ),
+    "capitals alone": (
+        ["Normal", "NORMAL", "COVID"],
+        "the classes NORMAL, Normal differ in capitals only: give them one name, or choose",
+    ),
 }
 
 
@@ -161,6 +201,38 @@ def test_a_near_miss_says_what_was_seen_and_what_to_write(case, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         sources.find_source(str(small(tmp_path / "xrays", folders)))
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["files/p10/1", "files/p11/2"], "p10, p11"),
+        (["patient001", "patient002"], "patient001, patient002"),
+        (["grade0", "grade1"], ""),
+    ],
+)
+def test_folders_that_may_be_patients_are_asked_about(folders, said, tmp_path):
+    notes = sources.find_source(str(small(tmp_path / "xrays", folders))).listing.notes
+    assert any(f"The class folders are called {said}" in note for note in notes) == bool(said)
+
+
+def test_masks_are_known_by_names_in_camel_case():
+    names = {
+        "LungMasks": True,
+        "leftMask": True,
+        "CXRMask": True,
+        "lung_mask": True,
+        "Masked": False,
+        "Demask": False,
+        "Unmasking": False,
+    }
+    assert {name: layouts.has_word(name, layouts.MASKS) for name in names} == names
+    assert layouts.has_word("XRays", layouts.IMAGES)
+
+
+def test_classes_that_differ_in_capitals_may_be_left_out(tmp_path):
+    root = small(tmp_path / "xrays", ["Normal", "NORMAL", "COVID"])
+    assert sources.find_source(str(root), "Normal,COVID").classes == ("Normal", "COVID")
 
 
 def test_what_to_write_after_a_near_miss_is_right(tmp_path):
@@ -326,6 +398,32 @@ WRONG_TABLES = {
     "two labels": ("file,label\nimages/0.png,A\nimages/0.png,B\n", "names images/0.png twice, as A and as B"),
     "slash and dash": ("file,label\nimages/0.png,A/B\nimages/1.png,A-B\n", "differ in their slashes or accents only: A-B"),
     "one class": ("file,label\nimages/0.png,A\nimages/1.png,A\n", "at least two classes, and here is A"),
+    "capitals": ("file,label\nimages/0.png,COVID\nimages/1.png,covid\n", "the classes COVID, covid differ in capitals only"),
+    "a long label": (
+        f"file,label\nimages/0.png,{'가' * 70}\nimages/1.png,A\n",
+        "has a name of 210 bytes, .* give it one of at most 200",
+    ),
+    "headings alone": ("file,label\n", "labels.csv has headings and no rows with a file and a label"),
+    "a class of files that are not there": (
+        "file,label\nimages/0.png,A\nimages/1.png,A\nill/0.png,B\nill/1.png,B\n",
+        "and here is A: .* Named and not there: ill/0.png, ill/1.png.",
+    ),
+    "an open quotation mark": (
+        'file,label\n"images/0.png,A\nimages/1.png,B\n',
+        "a quotation mark opens in row 2 and is never closed",
+    ),
+    "files of another machine": (
+        "file,label\n/data/im_0.png,A\n/data/im_1.png,B\n",
+        "None of the 2 files that labels.csv names is below its folder; the first is /data/im_0.png, an image there is images/0.png",
+    ),
+    "another suffix": (
+        "file,label\n0.dcm,A\n1.dcm,B\n",
+        "None of the 2 files .*; the first is 0.dcm, an image there is images/0.png",
+    ),
+    "parts here and there": (
+        "file,label,split\nimages/0.png,A,train\nimages/1.png,B,\nimages/2.png,B,\n",
+        "2 of 3 rows of labels.csv have an empty split; write train, test or validation in each, or leave the whole column empty",
+    ),
     "a test without a class": (
         "file,label,split\nimages/0.png,A,train\nimages/1.png,B,test\n",
         "at least two classes, and here is none",
@@ -372,6 +470,104 @@ def test_two_tables_are_asked_about(tmp_path):
         write_csv(root / name, ("file", "label"), [("0.png", "A"), ("1.png", "B")])
     with pytest.raises(ValueError, match="xrays holds 2 CSV files with labels: a.csv, b.csv. Give DATA the path of one"):
         sources.find_source(str(root))
+
+
+def test_a_table_one_folder_down_is_named(tmp_path):
+    root = small(tmp_path / "xrays", ["archive/images"])
+    write_csv(root / "archive" / "labels.csv", ("file", "label"), [("0.png", "A"), ("1.png", "B")])
+    with pytest.raises(ValueError, match="and here is archive: .* archive/labels.csv has labels: give DATA its path"):
+        sources.find_source(str(root))
+    assert sources.find_source(str(root / "archive" / "labels.csv")).classes == ("A", "B")
+
+
+def test_a_table_about_few_images_of_class_folders_is_not_read_and_this_is_said(tmp_path):
+    root = small(tmp_path / "xrays", ["Normal", "Pneumonia"], count=8)
+    rows = [(f"Pneumonia/{index}.png", "AB"[index % 2]) for index in range(6)]
+    write_csv(root / "boxes.csv", ("image", "label"), rows)
+    source = sources.find_source(str(root))
+    assert source.classes == ("Normal", "Pneumonia")
+    assert (
+        "boxes.csv names 6 of 16 images only and was not read, since the folders say the classes; to use it, give DATA its path."
+        in (source.listing.notes)
+    )
+    write_csv(root / "boxes.csv", ("image", "label"), rows + [(f"Normal/{index}.png", "A") for index in range(8)])
+    assert sources.find_source(str(root)).classes == ("A", "B")
+
+
+PARTS_OF_FOLDERS = {  # folders of the images of a table without a column of the split: their parts, and what is said
+    "train and test": (["train", "test"], {"train", "test"}, "the parts are those of the folders that its files lie in"),
+    "train and val, deeper": (["x/Train/1", "x/Val/1"], {"train", "validation"}, "the parts are those of the folders"),
+    "and others": (["train", "test", "more"], {""}, "3 of its files lie outside the folders of train and test"),
+    "train alone": (["train", "more"], {""}, "The labels are those of labels.csv"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS_OF_FOLDERS)
+def test_a_table_without_a_split_takes_that_of_the_folders(case, tmp_path):
+    folders, parts, said = PARTS_OF_FOLDERS[case]
+    root = small(tmp_path / "xrays", folders)
+    write_csv(
+        root / "labels.csv",
+        ("file", "label"),
+        [(f"{name}/{index}.png", "AB"[index % 2]) for name in folders for index in range(3)],
+    )
+    listing = sources.find_source(str(root)).listing
+    assert {record.part for record in listing.records} == parts
+    assert any(said in note for note in listing.notes)
+
+
+@pytest.mark.parametrize("content", ["x" * 200_000 + "\n", '"' + "y" * 200_000], ids=["a long field", "an open quotation mark"])
+def test_a_csv_of_something_else_is_passed_over(content, tmp_path):
+    root = small(tmp_path / "xrays", ["A", "B"])
+    (root / "embedding.csv").write_text(content)
+    assert sources.find_source(str(root)).classes == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "above", "separator"),
+    [("utf-16", "", "\t"), ("utf-16-le", "\ufeff", ","), ("utf-8", "sep=;\n", ";"), ("utf-8-sig", "SEP=,\r\n", ",")],
+)
+def test_tables_as_a_spreadsheet_saves_them(encoding, above, separator, tmp_path):
+    root = small(tmp_path / "xrays", ["images"])
+    rows = [("file", "label"), ("0.png", "환자"), ("1.png", "B"), ("2.png", "B")]
+    (root / "labels.csv").write_bytes((above + "\r\n".join(map(separator.join, rows))).encode(encoding))
+    assert sources.find_source(str(root)).classes == ("B", "환자")
+
+
+WRITTEN = {  # files, what rows say, the file that each means, an example of those found by their name alone
+    "paths": (["A/0.png", "B/0.png"], ["A/0.png", "./B//0.png", "B\\0.png"], ["A/0.png", "B/0.png", "B/0.png"], ""),
+    "from further up": (["A/0.png", "B/0.png"], ["C:\\me\\set\\A\\0.png", "/data/B/0.png"], ["A/0.png", "B/0.png"], ""),
+    "from further down": (["set/A/0.png", "set/B/0.png"], ["A/0.png", "B/0.png"], ["set/A/0.png", "set/B/0.png"], ""),
+    "names": (["A/0.png", "B/1.png"], ["0.png", " 1.png "], ["A/0.png", "B/1.png"], ""),
+    "a name that two have": (["A/0.png", "B/0.png"], ["0.png", "C/0.png"], [None, None], ""),
+    "a name at the top and below": (["0.png", "B/0.png"], ["0.png", "C/0.png"], ["0.png", None], ""),
+    "without suffix": (["A/0.png", "B/1.PNG"], ["A/0", "1"], ["A/0.png", "B/1.PNG"], ""),
+    "two suffixes": (["A/0.png", "A/0.jpg"], ["A/0", "A/0.jpg"], [None, "A/0.jpg"], ""),
+    "another suffix": (["A/0.png"], ["A/0.dcm"], [None], ""),
+    "a folder that is not there": (["A/0.png"], ["A/0.png", "C/0.png"], ["A/0.png", None], ""),
+    "two folders that are not there": (["A/0.png"], ["C/0.png", "D/0.png"], [None, None], ""),
+    "two roots": (["0.png"], ["one/0.png", "two/0.png"], [None, None], ""),
+    "the root": (["0.png"], ["/data/xrays/0.png"], ["0.png"], ""),
+    "another folder": (["A/0.png", "B/1.png"], ["C/0.png", "B/1.png"], ["A/0.png", "B/1.png"], "C/0.png is A/0.png"),
+    "identifiers with dots": (["d/1.2.840.0.5", "d/1.2.3.dcm"], ["1.2.840.0", "1.2.3"], [None, "d/1.2.3.dcm"], ""),
+    "composed letters": (["A/\u1112\u1161.png"], ["A/하.png"], ["A/\u1112\u1161.png"], ""),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_a_row_means_one_file_and_no_two_paths_mean_the_same(case):
+    files, written, expected, example = WRITTEN[case]
+    found, said = labels.find_files(written, files, "/some/xrays", "labels.csv")
+    assert found == expected
+    assert [sentence.rpartition(": ")[2] for sentence in said] == ([f"{example}, say."] if example else [])
+
+
+def test_rows_about_a_folder_that_is_not_there_are_missing(tmp_path):
+    root = small(tmp_path / "xrays", ["hospital1"], count=9)
+    rows = [(f"hospital{place}/{index}.png", "AB"[index % 2]) for place in (1, 2) for index in range(9)]
+    write_csv(root / "labels.csv", ("file", "label"), rows)
+    with pytest.raises(ValueError, match=r"9 of 18 images can't be used.*missing \(9\): hospital2/0.png"):
+        read(root, "AB")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xraygan import run
-from xraygan.data import audit, phantom, sources, split
+from xraygan.data import audit, patients, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
 from xraygan.data.sources import ImageSet, Source
 
@@ -42,16 +42,80 @@ def test_group_file(tmp_path):
     files = np.array(["train/A/0.png", "train/A/1.png", "test/A/0.png"])
     path = tmp_path / "groups.csv"
     pd.DataFrame({"file": files[[0, 2]], "group": ["p1", "p1"]}).to_csv(path, index=False)
-    assert audit.read_groups(path, files).tolist() == ["p1", "", "p1"]
+    assert read_groups(path, files) == (
+        ["p1", "", "p1"],
+        ["GROUPS names a patient for 2 of 3 images; not for train/A/1.png."],
+    )
     pd.DataFrame({"file": files, "group": ["p1", None, None]}).to_csv(path, index=False)
-    assert audit.read_groups(path, files).tolist() == ["p1", "", ""]
+    assert read_groups(path, files)[0] == ["p1", "", ""]
     with pytest.raises(ValueError, match="GROUPS names a file that isn't there"):
-        audit.read_groups(tmp_path / "none.csv", files)
+        read_groups(tmp_path / "none.csv", files)
     with pytest.raises(ValueError, match="names none of the images"):
-        audit.read_groups(path, np.array(["x.png"]))
-    pd.DataFrame({"file": files, "patient": "p"}).to_csv(path, index=False)
-    with pytest.raises(ValueError, match="no column group; its columns are file, patient"):
-        audit.read_groups(path, files)
+        read_groups(path, np.array(["x.png"]))
+    pd.DataFrame({"file": files, "person": "p"}).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="no column group; its columns are file, person"):
+        read_groups(path, files)
+
+
+def read_groups(path, files):
+    """The patients of images of one class as a list, and what is said."""
+    names, said = audit.read_groups(path, dataclasses.replace(image_set(["train"] * len(files), [0] * len(files)), files=files))
+    return names.tolist(), said
+
+
+FILES = np.array(["A/0.png", "A/1.png", "A/2.png", "B/3.png"])
+TABLES = {  # a table of GROUPS for these files: its beginning, what separates its fields, the patients' fields, the patients
+    "semicolons": ("file;group", ";", "pqpr", "pqpr"),
+    "tabs, other headings": ("Image Index\t Patient ID", "\t", "pqpr", "pqpr"),
+    "sep=": ("sep=,\nFile, GROUP", ",", "pqpr", "pqpr"),
+    "group before patient": ("file,patient,group", ",", ("x,p", "x,q", "y,p", "z,r"), "pqpr"),
+    "blanks": ("file,group", ",", (" p", "q ", "p ", "r"), "pqpr"),
+    "whole numbers": ("file,group", ",", ("12", "13", "12.0", "1.5"), ("12", "13", "12", "1.5")),
+    "nobody": ("file,group", ",", ("NA", "unknown", "", "-"), ("",) * 4),
+    "nobody else": ("file,group", ",", ("n/a", "nan", "None", "?"), ("",) * 4),
+}
+SPELLINGS = ["{}", "./{}", "/data/xrays/{}", "C:\\xrays\\{}", "{name}", "{name} "]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("case", TABLES)
+def test_groups_are_read_as_a_table_of_labels_is(case, spelling, tmp_path):
+    beginning, separator, fields, expected = TABLES[case]
+    written = [spelling.format(file, name=file.split("/")[1]) for file in FILES]
+    rows = [f"{file}{separator}{field}" for file, field in zip(written, fields, strict=True)]
+    (tmp_path / "groups.csv").write_text("\n".join([beginning, *rows]))
+    assert read_groups(tmp_path / "groups.csv", FILES)[0] == list(expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp949"])
+def test_groups_in_other_encodings(encoding, tmp_path):
+    (tmp_path / "groups.csv").write_bytes("file,group\nA/0.png,환자\nA/1.png,환자\n".encode(encoding))
+    assert read_groups(tmp_path / "groups.csv", FILES)[0] == ["환자", "환자", "", ""]
+
+
+def test_an_image_with_two_patients_is_a_sentence(tmp_path):
+    (tmp_path / "groups.csv").write_text("file,group\nA/0.png,p\n./A/0.png,p\nA/0.png,q\n")
+    with pytest.raises(ValueError, match="GROUPS names A/0.png twice, with two patients; keep one row"):
+        read_groups(tmp_path / "groups.csv", FILES)
+
+
+SHARED = {  # patients of 20 images of class A and 20 of B: those that are left, and of which classes it is said
+    "pairs": ([f"p{index // 2}" for index in range(40)], 20, []),
+    "one for each class": (["x"] * 20 + ["y"] * 20, 0, ["A", "B"]),
+    "one for most of a class": (["x"] * 15 + [f"p{index}" for index in range(25)], 25, ["A"]),
+    "one for half of a class": (["x"] * 10 + [f"p{index}" for index in range(30)], 31, []),
+    "one in both": (["x"] * 30 + [""] * 10, 0, ["A"]),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_name_that_most_images_of_a_class_have_is_of_nobody(case):
+    names, left, classes = SHARED[case]
+    kept, said = patients.drop_shared(np.array(names), np.repeat([0, 1], 20), ("A", "B"))
+    assert len(set(kept) - {""}) == left
+    assert [sentence.split(" have ")[0].split()[-1] for sentence in said] == classes
+    few, said = patients.drop_shared(np.array(["x"] * 4), np.zeros(4, int), ("A",))
+    assert set(few) == {"x"} and not said, "one patient may have all of a few images"
 
 
 def test_leaks_are_dropped_or_kept():
@@ -176,6 +240,23 @@ def test_a_class_may_be_called_none(folders):
     assert split.read_split(folders)["class"].tolist() == table["class"].tolist()
 
 
+@pytest.mark.parametrize(("counts", "share"), [((40, 5), 0.8), ((40, 3), 0.9), ((12, 4), 0.9), ((40, 30), 0.9)])
+def test_a_large_test_share_leaves_an_image_to_train_and_to_validate(counts, share):
+    data = image_set(["train"] * sum(counts), np.repeat([0, 1], counts))
+    table = split.make_split(data, np.arange(sum(counts)), test_share=share, max_train_images=6)
+    assert split.count_images(table, ("A", "B"))[["train", "validation", "test"]].to_numpy().min() >= 1
+    with pytest.raises(ValueError, match="class B has no train image: add images, or leave the class out"):
+        split.require_comparable(table[(table["class"] == "A") | (table["part"] != "train")], ("A", "B"))
+
+
+def test_a_class_of_one_patient_is_a_sentence_with_the_patients_share():
+    data = image_set(["train"] * 24, np.repeat([0, 1], 12))
+    with pytest.raises(
+        ValueError, match="class B has 1 usable .* the largest group has 12 of 12 images.*add images or patients"
+    ):
+        split.make_split(data, np.append(np.arange(12), [99] * 12))
+
+
 def test_too_few_images_is_a_sentence():
     data = image_set(["train"] * 11 + ["test"] * 2, [0] * 10 + [1] + [0, 1])
     with pytest.raises(ValueError, match="class B has 1 usable images or groups of images"):
@@ -199,13 +280,14 @@ def test_images_that_were_left_out_as_twins_are_no_missing_images():
 def test_too_few_test_images_to_compare_by_stop_notebook_1(groups):
     labels = ["A", "B", "B"] if len(set(groups)) == 3 else ["A", "A", "B"]
     table = pd.DataFrame({"file": list("abc"), "class": labels, "part": "test", "group": groups})
+    table = pd.concat([table, table.assign(part="train"), table.assign(part="validation")])
     two = pd.concat([table, table.assign(group=table["group"] + 10)])
     split.require_comparable(two, ("A", "B"))
     with pytest.raises(
         ValueError, match="class A has 1 test images or patients, and notebook 3 compares by at least 2 .*TEST_SHARE"
     ):
         split.require_comparable(table[table["class"] == "A"], ("A",))
-    with pytest.raises(ValueError, match="class C has 0 test images or patients"):
+    with pytest.raises(ValueError, match="class C has no train image"):
         split.require_comparable(two, ("A", "B", "C"))
 
 

@@ -36,10 +36,49 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / os.path.expanduser(os.environ.get("XRAYGAN_STORE", ""))
 
 
-def find_file(path):
-    """A file that a user names: from where the process runs, or from the project's folder; None where it's in neither."""
+def find_named(path, is_meant=os.path.exists):
+    """What a user names: from where the process runs, from the project's folder or from the store; None where it's in none of them.
+
+    Args:
+        path: as the user writes it.
+        is_meant: whether a path that is there is of the kind that is looked for, e.g. `os.path.isdir`.
+
+    Raises:
+        ValueError: it is in a folder that can't be opened.
+    """
     path = os.path.expanduser(path)
-    return next((option for option in (Path(path), ROOT / path) if option.is_file()), None)
+    for option in (Path(path), ROOT / path, STORE / path):
+        try:
+            os.stat(option)
+        except PermissionError as error:
+            raise _explain_closed(Path(path).name, error) from error
+        except (OSError, ValueError):  # too long, or with a zero byte in it
+            continue
+        if is_meant(option):
+            return option
+    return None
+
+
+def find_file(path):
+    """The same for a file."""
+    return find_named(path, os.path.isfile)
+
+
+@contextlib.contextmanager
+def read_errors_explained(name):
+    """Turn what keeps the block from opening what a person calls `name` into one sentence, without the path that it has on this machine.
+
+    Raises:
+        ValueError: it can't be opened.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explain_closed(name, error) from error
+
+
+def _explain_closed(name, error):
+    return ValueError(f"{name} can't be opened ({error.strerror}); change its permissions, or those of a folder above it.")
 
 
 @contextlib.contextmanager

@@ -214,8 +214,9 @@ def begin(**asked):
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
-    patients = audit.read_groups(asked["GROUPS"], images.files) if asked["GROUPS"] else images.patients
-    print(images.describe(), end="\n" if images.describe() else "")
+    patients, about_patients = audit.read_groups(asked["GROUPS"], images) if asked["GROUPS"] else (images.patients, [])
+    for sentence in [images.describe(), *about_patients]:
+        print(sentence, end="\n" if sentence else "")
     minority = sources.describe_minority(source, asked["MINORITY"])
     print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
     return Beginning(asked, machine, profile, classifier, source, images, patients, folders)
@@ -238,7 +239,7 @@ def open_study(threads=UNIT_THREADS, **asked):
     profiles.check_parameters(**asked)
     profile = profiles.load_profile(asked["PROFILE"])
     run.require_begun(asked["RUN"])
-    source = sources.find_source(asked["DATA"])
+    source = sources.open_source(asked["DATA"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
@@ -278,7 +279,7 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
     profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
     recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)
     recipe = None if "imported" in record else recipe
-    return _study(sources.find_source(data), folders, profile, classifier, recipe, record["machine"]["precision"], store)
+    return _study(sources.open_source(data), folders, profile, classifier, recipe, record["machine"]["precision"], store)
 
 
 def _study(source, folders, profile, classifier, recipe, precision, store=None):

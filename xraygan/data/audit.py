@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from xraygan import disk
-from xraygan.data import near_copies
+from xraygan.data import labels, near_copies, patients, tree
 
 MOST_LISTED = 10_000  # pairs that are listed to be looked at
 MOST_APART = 200  # images of a group that one of it is compared with for that list
@@ -20,38 +20,49 @@ SHORTCUT_SHARE = 0.8  # of the score above chance that is left without lungs, fr
 FAINT = 0.1  # a whole image's score above chance below which nothing is said about what is left of it
 
 
-def read_groups(path, files):
-    """The patient group of each file from a user's CSV with columns `file` and `group`.
+def read_groups(path, image_set):
+    """Each image's patient from a user's CSV, whose columns and files may be written as in a table of labels.
 
     Args:
-        path: the CSV; `file` is the path below DATA, as in split.csv. "" where no such file was given.
-        files: `str (N,)`, the files to find.
+        path: the CSV with the columns `file` and `group`. "" where no such file was given.
+        image_set: `sources.ImageSet`.
 
     Returns:
-        `str (N,)`; "" for files that the CSV doesn't name.
+        `str (N,)`, "" for images that the CSV doesn't name or whose patient it doesn't know; and sentences.
 
     Raises:
-        ValueError: no such file, or a column is missing, or it names none of the images.
+        ValueError: no such file, or a column is missing, or it names none of the images, or an image with two patients.
     """
+    files = image_set.files
     if not path:
-        return np.full(len(files), "")
+        return np.full(len(files), ""), []
     path = disk.find_file(path)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except (ValueError, pd.errors.ParserError) as error:  # no text, no columns, ragged rows
-        raise ValueError(f"GROUPS ({path.name}) can't be read as CSV: {' '.join(str(error).split())}.") from error
-    missing = {"file", "group"} - set(table.columns)
+    table = labels.read_people_table(path, f"GROUPS ({tree.make_printable(path.name)})")
+    columns = labels.find_columns(table.columns)
+    missing = [kind for kind in ("file", "group") if kind not in columns]
     if missing:
-        raise ValueError(f"GROUPS has no column {' and '.join(sorted(missing))}; its columns are {', '.join(table.columns)}.")
-    table = table.dropna(subset=["file", "group"])
-    group_of = dict(zip(table["file"], table["group"], strict=True))
-    if not set(files) & set(group_of):
+        there = tree.make_printable(", ".join(table.columns))
+        raise ValueError(f"GROUPS has no column {' and '.join(missing)}; its columns are {there}.")
+    written = table[columns["file"]]
+    found, sentences = labels.find_files(written, files, image_set.source.root or ".", "GROUPS")
+    patient_of = {}
+    for file, patient in zip(found, map(patients.clean, table[columns["group"]]), strict=True):
+        if file is not None and patient and patient_of.setdefault(file, patient) != patient:
+            raise ValueError(f"GROUPS names {file} twice, with two patients; keep one row.")
+    if not any(found):
         raise ValueError(
-            f"GROUPS names none of the images; its first file is {next(iter(group_of), 'missing')!r}, an image is {str(files[0])!r}."
+            f"GROUPS names none of the images; its first file is {next(iter(written), 'missing')!r}, an image is {str(files[0])!r}."
         )
-    return np.array([group_of.get(file, "") for file in files])
+    names = np.array([patient_of.get(file, "") for file in files])
+    unknown = files[names == ""]
+    if len(unknown):
+        sentences.append(
+            f"GROUPS names a patient for {len(files) - len(unknown)} of {len(files)} images; not for {tree.list_names(unknown)}."
+        )
+    names, about_shared = patients.drop_shared(names, image_set.labels, image_set.source.classes)
+    return names, sentences + about_shared
 
 
 def find_groups(image_set, patients=None):

@@ -18,6 +18,8 @@ from xraygan.data.dicom import WrongFormat
 
 MAX_PIXELS = 64_000_000  # an 8000×8000 radiograph passes, a decompression bomb doesn't
 MAX_CLIPPED_SHARE = 0.001  # of a set's pixels: burnt-in letters may be brighter than all that a detector gives
+DARK_SHARE = 0.95  # of a set's pixels in the darkest 1/16 of the range: what a few bright ones leave of the picture
+DARK_BITS = 4
 MAX_UNUSED_BITS = 8  # of 16: what uses fewer than 8 bits is dark, not badly stored
 STANDARD_LUMINANCE = 57.625  # mean of the table that JPEG's quality scales (ISO/IEC 10918-1, annex K)
 
@@ -89,6 +91,7 @@ class Facts(NamedTuple):
         patient: a hash of a DICOM file's PatientID, "" where there is none.
         clipped: of more than 8 bits: how many pixels would be too bright if 0, 1 … 8 upper bits were dropped; else empty.
         negative: how many of these pixels are below 0; None where none could be.
+        windowed: whether a DICOM header says which values are black and white.
     """
 
     format: str
@@ -99,6 +102,7 @@ class Facts(NamedTuple):
     patient: str = ""
     clipped: tuple = ()
     negative: int | None = None
+    windowed: bool = False
 
 
 def name_kind(data):
@@ -218,27 +222,34 @@ def dicom_to_grey(data, kind, image_size, value_range):
     scan = dicom.read(data, MAX_PIXELS)
     values, bits = scan.values, scan.bits
     height, width = values.shape[:2]
-    facts = Facts(kind, bits, width, height, patient=scan.patient)
+    facts = Facts(kind, bits, width, height, patient=scan.patient, windowed=scan.is_shown)
     if values.ndim == 3:
         return Image.fromarray(values).convert("L"), facts
     if scan.is_shown:  # a window says what is black and what is white
         grey = np.rint(255 * values).astype(np.uint8)
     elif scan.is_signed:
-        grey, facts = _signed_to_grey(values, bits - 1, facts, value_range)
+        grey, facts = _signed_to_grey(scan, bits - 1, facts, value_range)
     else:
-        facts = facts._replace(clipped=count_clipped(values, bits)) if bits > 8 else facts
+        facts = facts._replace(clipped=count_clipped(_leave_padding(scan), bits)) if bits > 8 else facts
         grey = _lookup(bits - value_range.unused_bits if bits > 8 else bits)[values]
-    return Image.fromarray(255 - grey if scan.is_negative_film else grey), facts
+    grey = 255 - grey if scan.is_negative_film else grey
+    return Image.fromarray(grey if scan.padding is None else np.where(scan.padding, 0, grey).astype(np.uint8)), facts
 
 
-def _signed_to_grey(values, bits, facts, value_range):
+def _leave_padding(scan):
+    """The values of the picture alone."""
+    return scan.values if scan.padding is None else scan.values[~scan.padding]
+
+
+def _signed_to_grey(scan, bits, facts, value_range):
     """Values that may be below 0, of `bits` bits and a sign, as 8-bit grey, and the `Facts` with what they use."""
-    values = values.astype(np.int32)
+    values = scan.values
     if bits <= 8:
         value_range = FULL_RANGE
     else:
-        upper = np.where(values < 0, ~values, values)
-        facts = facts._replace(clipped=count_clipped(upper, bits), negative=int((values < 0).sum()))
+        counted = _leave_padding(scan)
+        upper = np.where(counted < 0, ~counted, counted)
+        facts = facts._replace(clipped=count_clipped(upper, bits), negative=int((counted < 0).sum()))
     bits -= value_range.unused_bits
     if value_range.black_is_zero:
         return _lookup(bits)[values.clip(min=0)], facts
@@ -270,11 +281,22 @@ def find_range(all_facts):
     Args:
         all_facts: the `Facts` of every image.
     """
-    counts = np.array([facts.clipped for facts in all_facts if facts.clipped]).reshape(-1, MAX_UNUSED_BITS + 1).sum(axis=0)
+    counts = _sum_clipped(all_facts)
     allowed = MAX_CLIPPED_SHARE * counts[0]
     unused = max([0, *(bits for bits in range(1, MAX_UNUSED_BITS + 1) if counts[0] and counts[bits] <= allowed)])
     negative = [facts.negative for facts in all_facts if facts.negative is not None]
     return ValueRange(unused, bool(negative and sum(negative) <= allowed))
+
+
+def is_dark(all_facts, value_range):
+    """Whether hardly a pixel of the images of more than 8 bits is brighter than 1/16 of the range that they are shown in."""
+    counts, darkest = _sum_clipped(all_facts), value_range.unused_bits + DARK_BITS
+    return bool(counts[0] and darkest <= MAX_UNUSED_BITS and counts[darkest] <= (1 - DARK_SHARE) * counts[0])
+
+
+def _sum_clipped(all_facts):
+    """The sum of all `Facts.clipped`, `int (MAX_UNUSED_BITS + 1,)`."""
+    return np.array([facts.clipped for facts in all_facts if facts.clipped], int).reshape(-1, MAX_UNUSED_BITS + 1).sum(axis=0)
 
 
 def count_used_bits(facts):

@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xraygan.data import patients
+
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
-NEEDED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
+NEEDED = ("PixelData", "Rows", "Columns", "BitsStored", "BitsAllocated", "PixelRepresentation", "SamplesPerPixel")
+NEEDED += ("PhotometricInterpretation",)
 MAX_BITS = 16
 UNPACKERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"  # what pydicom asks for where Pillow can't
 FAR = 2.0**40  # darker and brighter than any pixel: what these become is a window's black and white
@@ -33,6 +36,7 @@ class Scan(NamedTuple):
         is_signed: whether the integers may be below 0.
         is_negative_film: whether the smallest value is white (MONOCHROME1).
         patient: a hash of PatientID; "" where there is none.
+        padding: `bool (H, W)`, pixels outside the picture, which the header says to be shown black; None where it knows none.
     """
 
     values: np.ndarray
@@ -41,6 +45,7 @@ class Scan(NamedTuple):
     is_signed: bool
     is_negative_film: bool
     patient: str
+    padding: np.ndarray | None = None
 
 
 def read(data, max_pixels):
@@ -100,13 +105,24 @@ def _read_pixels(header):
         raise WrongFormat("a DICOM file that is neither grey nor RGB: export it as grey, or as PNG")
     if values.ndim == 3:
         return Scan((values >> max(0, bits - 8)).astype(np.uint8), bits, False, False, False, patient)
+    padding = _find_padding(values, header)
     is_negative_film = header.PhotometricInterpretation == "MONOCHROME1"
     if header.get("ModalityLUTSequence") or header.get("VOILUTSequence") or _has_window(header):
-        return Scan(_show(values, header), bits, True, False, is_negative_film, patient)
+        return Scan(_show(values, header), bits, True, False, is_negative_film, patient, padding)
     falls = float(header.get("RescaleSlope") or 1) < 0  # a rescale moves black and white with the values, and may swap them
-    return Scan(
-        values.astype(np.int32), bits, False, header.get("PixelRepresentation") == 1, is_negative_film != falls, patient
-    )
+    is_signed = header.PixelRepresentation == 1
+    return Scan(values.astype(np.int32), bits, False, is_signed, is_negative_film != falls, patient, padding)
+
+
+def _find_padding(values, header):
+    """Which pixels lie outside the picture, from PixelPaddingValue to PixelPaddingRangeLimit; None where none does."""
+    value = header.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = header.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    padding = (values >= low) & (values <= high)
+    return padding if padding.any() and not padding.all() else None
 
 
 def _has_window(header):
@@ -132,5 +148,5 @@ def _show(values, header):
 
 def hash_patient(header):
     """A hash that is the same for all files of a patient: the name itself is kept nowhere."""
-    identity = str(header.get("PatientID") or "").strip()
+    identity = patients.clean(str(header.get("PatientID") or ""))
     return hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).hexdigest() if identity else ""

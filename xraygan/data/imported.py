@@ -1,9 +1,9 @@
 """Fakes that another generator made, in place of those of a GAN of ours: found in a folder and read as real images are."""
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -59,11 +59,10 @@ def find_folder(name):
     Raises:
         ValueError: there is none.
     """
-    places = (Path(name).expanduser(), disk.ROOT / name, disk.STORE / name)
-    found = next((place.resolve() for place in places if place.is_dir()), None)
+    found = disk.find_named(name, os.path.isdir)
     if found is None:
         raise ValueError(f"FAKES is {name!r}, and there is no such folder: {HOW}.")
-    return found
+    return found.resolve()
 
 
 def name_folder(folder):
@@ -85,9 +84,18 @@ def find_fakes(folder, class_name, num_fakes, num_replicates):
         ValueError: there are too few fakes or replicates, or it isn't clear which files are meant; the message says what was seen.
     """
     top = tree.read_tree(folder)
-    numbered = {int(child.name): child for child in top.folders.values() if child.name.isascii() and child.name.isdecimal()}
-    if not numbered:
+    children = [child for child in top.folders.values() if child.name.isascii() and child.name.isdecimal()]
+    if not children:
         return [_list_images(top, class_name, num_fakes)]
+    names = [child.name for child in children]
+    if class_name in names:
+        raise ValueError(
+            f"FAKES doesn't say whether its folders {tree.list_names(names)} are replicates or classes, since a class is called {class_name}: give "
+            f"the path of its folder {class_name}, or call the folders of replicates {', '.join(f'{number:03d}' for number in range(2))} and so on."
+        )
+    numbered = {int(child.name): child for child in children}
+    if len(numbered) < len(children):
+        raise ValueError(f"FAKES has two folders of one number among {tree.list_names(names)}: keep one of them.")
     missing = [str(number) for number in range(num_replicates) if number not in numbered]
     if missing or top.images:
         raise ValueError(

@@ -95,13 +95,16 @@ def compare_formats(classes, labels, all_facts):
         all_facts: a `decode.Facts` for each image.
 
     Returns:
-        DataFrame: a row a class; a column for the share of each format and of each number of bits a value, then the median width, height,
-        number of bits that are used, and, where there is JPEG, its quality (1 to 100).
+        DataFrame: a row a class; a column for the share of each format, of DICOM files with a window where there are any, and of each number
+        of bits a value, then the median width, height, number of bits that are used, and, where there is JPEG, its quality (1 to 100).
     """
-    rows = [(each.format, each.bits, each.width, each.height, decode.count_used_bits(each), each.quality) for each in all_facts]
-    facts = pd.DataFrame(rows, columns=["format", "bits", "width", "height", "used bits", "quality"])
+    facts = pd.DataFrame(all_facts, columns=decode.Facts._fields).assign(
+        **{"used bits": list(map(decode.count_used_bits, all_facts))}
+    )
     facts["class"] = pd.Categorical(np.array(classes, dtype=object)[labels], categories=list(classes))
     formats = pd.crosstab(facts["class"], facts["format"], normalize="index")
+    if facts["windowed"].any():
+        formats["windowed"] = facts.groupby("class", observed=False)["windowed"].mean()
     depths = pd.crosstab(facts["class"], facts["bits"], normalize="index").rename(columns="{} bits".format)
     grouped = facts.replace({"quality": {0: np.nan}}).groupby("class", observed=False)
     medians = grouped[["width", "height", "used bits", "quality"]].median().rename(columns="median {}".format)

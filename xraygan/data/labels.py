@@ -1,5 +1,6 @@
-"""A CSV that says which image is of which class, and perhaps of which patient and part: our own columns, or those of known collections."""
+"""Tables about images: which is of which class, patient and part, by our own columns or by those of known collections."""
 
+import codecs
 import csv
 import io
 import re
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraygan.data import layouts, tree
+from xraygan import disk
+from xraygan.data import layouts, patients, tree
 from xraygan.data.layouts import Listing, Record
 
 COLUMNS = {  # what a column is for, by its heading without blanks, signs and capitals; the first that is there counts
@@ -27,6 +29,7 @@ COLUMNS = {  # what a column is for, by its heading without blanks, signs and ca
     ),
     "label": ("label", "class", "findinglabels", "finding", "diagnosis", "labels", "category", "target"),
     "patient": ("patient", "patientid", "subject", "subjectid", "group"),
+    "group": ("group", "patient", "patientid", "subject", "subjectid"),  # of GROUPS
     "split": ("split", "part", "subset", "datasettype", "partition"),
     "folder": ("folder",),  # Cohen's metadata.csv: the file lies in it
     "modality": ("modality",),
@@ -36,11 +39,14 @@ NIH_AND_COHEN = (
     "'Image Index', 'Finding Labels', 'Patient ID' of NIH's and 'filename', 'finding', 'patientid' of Cohen's collection"
 )
 MISSING = "missing"
+END = "the row after the last"
+SEPARATOR_LINE = re.compile(r"\s*sep=([,;\t])\r?\n", re.IGNORECASE)
+HEADING_BYTES = 65_536  # of a table: more than any headings take
 SEVERAL = "|"  # between the findings of one image, in NIH's table
 
 
 def read_people_table(path, name):
-    """A CSV that a person wrote, all columns text: UTF-8, CP949 or Latin-1; comma, semicolon or tab.
+    """A CSV that a person wrote, all columns text: UTF-8, UTF-16, CP949 or Latin-1; comma, semicolon or tab.
 
     Args:
         path: of the file.
@@ -52,15 +58,14 @@ def read_people_table(path, name):
     Raises:
         ValueError: it is no table.
     """
-    raw = Path(path).read_bytes()
+    with disk.read_errors_explained(name):
+        text, separator = _prepare(Path(path).read_bytes())
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = tree.decode_legacy(raw)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=_find_separator(text)) if row]
+        rows = [row for row in csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator) if row]
     except csv.Error as error:
         raise ValueError(f"{name} can't be read as CSV: {error}.") from error
+    if rows.pop() != [END]:
+        raise ValueError(f"{name} can't be read as CSV: a quotation mark opens in row {len(rows) + 1} and is never closed.")
     if not rows or "\0" in text:
         raise ValueError(f"{name} can't be read as CSV: it holds {'zero bytes' if rows else 'nothing'}.")
     width = len(rows[0])
@@ -71,9 +76,19 @@ def read_people_table(path, name):
     return table.loc[:, ~table.columns.duplicated()]
 
 
-def _find_separator(text):
+def _prepare(raw):
+    """The text of a table without the line `sep=;` that a spreadsheet writes above it, and what separates its fields."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = raw.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = tree.decode_legacy(raw)
+    if said := SEPARATOR_LINE.match(text):
+        return text[said.end() :], said[1]
     heading = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=heading.count)
+    return text, max(",;\t", key=heading.count)
 
 
 def find_columns(headings):
@@ -85,26 +100,47 @@ def find_columns(headings):
     return {kind: names[0] for kind, names in found.items() if names}
 
 
+def list_label_files(folder):
+    """The CSV files at the top of a tree that name files and labels: a list of paths."""
+    paths = [folder.path / name for name in folder.others if name.lower().endswith(".csv")]
+    return [path for path in paths if {"file", "label"} <= set(find_columns(_read_headings(path)))]
+
+
+def _read_headings(path):
+    """The headings of a table, whatever it holds; [] where its first line can't be those of one."""
+    with disk.read_errors_explained(path.name), path.open("rb") as file:
+        raw = file.read(HEADING_BYTES)
+    text, separator = _prepare(raw.rpartition(b"\n")[0] or raw if len(raw) == HEADING_BYTES else raw)
+    try:
+        return next(csv.reader(text.splitlines()[:1], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
 def find_label_file(folder):
-    """The one CSV at the top of a tree that names files and labels, as a path; None where there is none.
+    """The one of `list_label_files`; None where there is none.
 
     Raises:
         ValueError: there are two.
     """
-    found = []
-    for name in folder.others:
-        if name.lower().endswith(".csv"):
-            with open(folder.path / name, encoding="utf-8-sig", errors="replace") as file:
-                heading = file.readline()
-            columns = find_columns(next(csv.reader([heading], delimiter=_find_separator(heading)), []))
-            if {"file", "label"} <= set(columns):
-                found.append(folder.path / name)
+    found = list_label_files(folder)
     if len(found) > 1:
         names = tree.list_names(tree.name_file(path, folder.path) for path in found)
         raise ValueError(
             f"{tree.make_printable(folder.name)} holds {len(found)} CSV files with labels: {names}. Give DATA the path of one."
         )
     return found[0] if found else None
+
+
+def list_tables_below(folder):
+    """A sentence about the tables of labels further down in a tree, which aren't read unless DATA names one; [] where there is none."""
+    found, inner = [], list(folder.folders.values())
+    while inner:
+        child = inner.pop(0)
+        found += [tree.name_file(path, folder.path) for path in list_label_files(child)]
+        inner += child.folders.values()
+    verb = "has labels: give DATA its path" if len(found) == 1 else "have labels: give DATA the path of one"
+    return [f"{tree.list_names(found)} {verb}."] if found else []
 
 
 def list_labelled(folder, path):
@@ -137,28 +173,47 @@ def list_labelled(folder, path):
         used &= ~is_ct
     parts = _read_parts(text, used, name)
     names = _name_classes(text["label"][used], name)
-    records, lost, files = [], [], _Files(folder)
-    for row in table.index[used]:
+    files, masks = _list_files(folder)
+    wanted = text["file"]
+    if "folder" in text:
+        wanted = (text["folder"] + "/").where(text["folder"] != "", "") + wanted
+    found, about_places = find_files(wanted[used], list(files), folder.path, name)
+    notes += about_places
+    records, lost = [], []
+    for row, place in zip(table.index[used], found, strict=True):
         label = names[text["label"][row]]
-        wanted = "/".join(part for part in (text["folder"][row] if "folder" in text else "", text["file"][row]) if part)
-        found = files.find(wanted) or files.find(text["file"][row])
-        if found is None:
-            lost.append((label, MISSING, tree.make_printable(wanted)))
+        if place is None:
+            lost.append((label, MISSING, tree.make_printable(wanted[row])))
             continue
-        file = tree.name_file(found, folder.path)
-        patient = text["patient"][row] if "patient" in text else ""
-        records.append(Record(found, file, label, parts[row], (file,), patient))
+        path = files[place]
+        file = tree.name_file(path, folder.path)
+        patient = patients.clean(text["patient"][row]) if "patient" in text else ""
+        records.append(Record(path, file, label, parts[row], (file,), patient))
+    if not records:
+        return Listing(folder.path, [], (), lost, {}, [_explain_nothing(name, wanted[used], files)])
     records = layouts.keep_apart(_without_repeats(records, name, notes), folder.path)
+    if "split" not in text:
+        records = _take_parts_of_folders(records, name, notes)
     several = sum(SEVERAL in record.label for record in records)
     if several:
         notes.append(
             f"{several} images have several labels (A{SEVERAL}B): each combination is a class of its own, unless CLASSES leaves it out."
         )
-    unnamed = folder.num_images - len({record.path for record in records}) - files.masks
+    unnamed = folder.num_images - len({record.path for record in records}) - masks
     if unnamed > 0:
         notes.append(f"{unnamed} images in the folder aren't named in {name}, and were left out.")
     classes, about_classes = layouts.find_common_classes((record.part, record.label) for record in records)
     return Listing(folder.path, records, classes, lost, {}, notes + about_classes)
+
+
+def _explain_nothing(name, wanted, files):
+    """Why a table gives no image, in a sentence."""
+    if wanted.empty:
+        return f"{name} has headings and no rows with a file and a label."
+    there = next(iter(files), "")
+    example = f"an image there is {tree.make_printable(tree.decode_name(there))}" if there else "and no image is there"
+    first = tree.make_printable(wanted.iloc[0])
+    return f"None of the {wanted.nunique()} files that {name} names is below its folder; the first is {first}, {example}."
 
 
 def _name_columns(columns):
@@ -193,6 +248,12 @@ def _read_parts(text, used, name):
     if "split" not in text or not (text["split"][used] != "").any():
         return pd.Series("", index=text["file"].index)
     parts = text["split"].map({value: layouts.name_part(value) for value in text["split"].unique()})
+    empty = int((used & (text["split"] == "")).sum())
+    if empty:
+        raise ValueError(
+            f"{empty} of {used.sum()} rows of {name} have an empty split; write train, test or validation in each, or leave the whole column "
+            "empty."
+        )
     odd = sorted(set(text["split"][used & (parts == "")]))
     if odd:
         raise ValueError(
@@ -204,6 +265,20 @@ def _read_parts(text, used, name):
             f"{name} knows the part {' and '.join(sorted(present))} only; write train and test, or leave the column split empty."
         )
     return parts
+
+
+def _take_parts_of_folders(records, name, notes):
+    """The records of a table without a column of the split: where each lies in a folder of train or test, that is its part."""
+    parts = [next(filter(None, map(layouts.name_part, record.file.split("/")[:-1])), "") for record in records]
+    if "train" not in parts or not {"test", "validation"} & set(parts):
+        return records
+    if "" in parts:
+        notes.append(
+            f"{name} has no column split, and {parts.count('')} of its files lie outside the folders of train and test: a test set is drawn from all."
+        )
+        return records
+    notes.append(f"{name} has no column split: the parts are those of the folders that its files lie in.")
+    return [record._replace(part=part) for record, part in zip(records, parts, strict=True)]
 
 
 def _without_repeats(records, name, notes):
@@ -224,34 +299,83 @@ def _without_repeats(records, name, notes):
     return list(known.values())
 
 
-class _Files:
-    """The images of a tree by their path, by their name alone, and by their name without its suffix."""
-
-    def __init__(self, folder):
-        self.by_path, self.masks = {}, 0
-        self._add(folder, ())
-        names = Counter(path.name for path in self.by_path.values())
-        stems = Counter(path.stem for path in self.by_path.values())
-        self.by_name = {_key(path.name): path for path in self.by_path.values() if names[path.name] == 1}
-        self.by_stem = {_key(path.stem): path for path in self.by_path.values() if stems[path.stem] == 1}
-
-    def _add(self, folder, above):
-        for name in folder.images:
-            self.by_path[_key("/".join((*above, name)))] = folder.path / name
-        for name, child in folder.folders.items():
-            if layouts.has_word(child.name, layouts.MASKS):
-                self.masks += child.num_images
-            else:
-                self._add(child, (*above, name))
-
-    def find(self, wanted):
-        """The path of a file that a CSV names; None where there is none of the name, or several."""
-        parts = _key(wanted).split("/")
-        for start in range(len(parts)):  # it may begin further up than this tree
-            if found := self.by_path.get("/".join(parts[start:])):
-                return found
-        return self.by_name.get(parts[-1]) or self.by_stem.get(parts[-1])
+# Which file a table means
 
 
-def _key(text):
-    return unicodedata.normalize("NFC", tree.decode_name(text).replace("\\", "/"))
+def _list_files(folder, above=()):
+    """The images of a tree without masks, {path below it: path}, and how many masks there are."""
+    files, masks = {"/".join((*above, name)): folder.path / name for name in folder.images}, 0
+    for name, child in folder.folders.items():
+        if layouts.has_word(child.name, layouts.MASKS):
+            masks += child.num_images
+        else:
+            inner, more = _list_files(child, (*above, name))
+            files |= inner
+            masks += more
+    return files, masks
+
+
+def find_files(written, files, root, name):
+    """Which file each row of a table means; two paths that are written differently never mean the same one.
+
+    A row may name a file by its path below the root, by a path that begins above or below it, or by its name alone, with or without the
+    suffix. Where its folder is another one than is written, its name must be the only one, and a sentence says so.
+
+    Args:
+        written: what the rows say.
+        files: paths below the root, with `/`.
+        root: the folder that they lie in.
+        name: what the person calls the table.
+
+    Returns:
+        for each row an item of `files`, or None; and sentences.
+    """
+    whole = {_split(file): file for file in files}
+    by_end = _index_ends(whole.items())
+    by_stem = _index_ends(((*parts[:-1], _cut_suffix(parts[-1])), file) for parts, file in whole.items())
+    asked = {text: _split(text) for text in written}
+    above = _split(Path(root).name)
+    found, unsure, moved = {}, set(), set()
+    for parts in set(asked.values()) - {()}:
+        index = by_end if parts[-1:] in by_end else by_stem
+        end = next((parts[start:] for start in range(len(parts)) if parts[start:] in index), None)
+        file = whole.get(end) or index.get(end)
+        if file is None:
+            continue
+        if end != parts:
+            unsure.add(parts)
+            begins_above = len(end) == len(_split(file)) and (len(end) > 1 or parts[-2:-1] == above)
+            if not begins_above:
+                moved.add(parts)
+                file = index[parts[-1:]]
+        found[parts] = file
+    times = Counter(found.values())
+    found = {parts: file for parts, file in found.items() if parts not in unsure or times[file] == 1}
+    answers = [found.get(asked[text]) for text in written]
+    lines = [(text, file) for text, file in zip(written, answers, strict=True) if file is not None and asked[text] in moved]
+    if not lines:
+        return answers, []
+    text, file = (tree.make_printable(word) for word in lines[0])
+    return answers, [
+        f"{len(lines)} rows of {name} were found by the file's name alone, in another folder than is written there: {text} is {file}, say."
+    ]
+
+
+def _index_ends(paths):
+    """Files by each end of their paths: {end: file}, None where several end so; `paths` are pairs of a path's parts and its file."""
+    index = {}
+    for parts, file in paths:
+        for start in range(len(parts)):
+            end = parts[start:]
+            index[end] = None if end in index else file
+    return index
+
+
+def _split(text):
+    """The parts of a path, however it is written."""
+    plain = unicodedata.normalize("NFC", tree.decode_name(text).strip().replace("\\", "/"))
+    return tuple(part for part in plain.split("/") if part not in ("", "."))
+
+
+def _cut_suffix(name):
+    return next((name[: -len(suffix)] for suffix in tree.SUFFIXES if name.lower().endswith(suffix)), name)

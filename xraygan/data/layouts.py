@@ -22,7 +22,19 @@ FILLERS = {"set", "data", "dataset", "images", "image", "folder", "split", "part
 MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "labelmap", "labelmaps", "annotation", "annotations"}
 IMAGES = {"image", "images", "img", "imgs", "picture", "pictures", "xray", "xrays", "radiograph", "radiographs", "cxr", "cxrs"}
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
+KINDS = {"png", "jpg", "jpeg", "dcm", "dicom", "files", "all"}  # words beside the above that are in no class's name alone
+NUMBERED = {
+    "p",
+    "pt",
+    "patient",
+    "subject",
+    "case",
+    "study",
+    "series",
+}  # what folders with a number are called that hardly are classes
+NUMBERED |= {"fold", "site", "hospital", "center", "centre", "clinic", "batch"}
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
 DANGLING = "dangling links"
 
 
@@ -72,17 +84,25 @@ class Listing:
 
 def name_part(name):
     """The part of a split that a folder's name means, "train", "validation" or "test"; "" for others."""
-    words = [word for word in re.split(r"[\W\d_]+", decode_name(name).casefold()) if word]
-    rest = [word for word in words if word not in FILLERS]
-    joined = "".join(rest)
+    joined = "".join(word for word in list_words(decode_name(name)) if word not in FILLERS)
     for filler in ("set", "data"):  # "testset"
         joined = joined.removesuffix(filler)
     return next((part for part, names in PARTS.items() if joined in names), "")
 
 
 def has_word(name, words):
-    """Whether a folder's name is made of words one of which is among `words`, e.g. "lung masks"."""
-    return not words.isdisjoint(re.split(r"[\W\d_]+", name.casefold()))
+    """Whether a folder's name is made of words one of which is among `words`, e.g. "lung masks" or "LungMasks"."""
+    return any(not words.isdisjoint(read) for read in _read_words(name))
+
+
+def _read_words(name):
+    """The words of a name, once as it is and once parted at its capitals."""
+    return list_words(name), list_words(CAMEL.sub(" ", name))
+
+
+def list_words(name):
+    """The words of a name, without capitals, numbers and signs."""
+    return [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
 
 
 # The place of a split
@@ -181,7 +201,11 @@ def find_classes(folder):
 
 
 def find_unsplit_classes(tree):
-    """The classes of a folder without a split: {("", class): [`Folder`]} and the place in words; through folders that stand alone."""
+    """The classes of a folder without a split: {("", class): [`Folder`]} and the place in words; through folders that stand alone.
+
+    Raises:
+        ValueError: the folders there are no classes, as far as their names say.
+    """
     folder = tree
     while True:
         found = find_classes(folder)
@@ -192,9 +216,62 @@ def find_unsplit_classes(tree):
         if len([child for child in inner.folders.values() if child.num_images]) < 2:
             break
         folder = inner
+    _require_classes(classes)
     above = {class_folders[0].path.parent for class_folders in classes.values()} - {tree.path}
     return {("", name): class_folders for name, class_folders in classes.items()}, list_names(
         name_file(path, tree.path) for path in above
+    )
+
+
+def _require_classes(classes):
+    """Stop where folders can't be classes: they hold the classes, they are parts of a split, or they are called images."""
+    if len(classes) < 2:
+        return
+    named = make_printable(list_names(classes))
+    parts = {}
+    for name in classes:
+        words = list_words(name)
+        for part in filter(None, map(name_part, words)):
+            parts.setdefault(tuple(word for word in words if name_part(word) != part), {})[part] = name
+    split = next((list(names.values()) for names in parts.values() if len(names) > 1), None)
+    if split:
+        raise ValueError(
+            f"{make_printable(' and '.join(split))} are called like parts of a split, and not like classes. The layout expected is {LAYOUT}, or "
+            "a CSV beside the images with the columns file, label and split."
+        )
+    inner = [{name for name, found in find_classes(folders[0]).items() if found[0].num_images} for folders in classes.values()]
+    if len(inner[0]) > 1 and all(names == inner[0] for names in inner):
+        raise ValueError(
+            f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
+            "a CSV with the columns file and label."
+        )
+    called = IMAGES | MASKS
+    if all(has_word(name, called) and any(set(words) <= called | KINDS for words in _read_words(name)) for name in classes):
+        raise ValueError(
+            f"{named} are called like images or masks, and not like classes: name the class of each image in a CSV with the columns file and "
+            "label, or put the images of each class into a folder of its name."
+        )
+
+
+def has_class_folders(tree):
+    """Whether the folders of a tree without a split are called like classes, and not like parts, patients or images."""
+    try:
+        names = [name for _, name in find_unsplit_classes(tree)[0]]
+    except ValueError:
+        return False
+    return (
+        len(names) > 1 and not describe_numbered(names) and not any(name_part(name) or has_word(name, IMAGES) for name in names)
+    )
+
+
+def describe_numbered(classes):
+    """A sentence where the classes are called like patients or hospitals; else ""."""
+    words = {tuple(list_words(name)) for name in classes}
+    if len(words) != 1 or not NUMBERED.issuperset(*words) or () in words:
+        return ""
+    return (
+        f"The class folders are called {make_printable(list_names(classes))}: if these aren't classes, name the class of each image in a CSV with "
+        "the columns file and label."
     )
 
 
@@ -210,7 +287,8 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    notes = ([f"The images were found in {place}."] if place else []) + notes
+    about = [f"The images were found in {place}." if place else "", describe_numbered(classes)]
+    notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
     collector.seen = {folder for class_folders in folders.values() for folder in class_folders}
     for (part, label), class_folders in folders.items():
@@ -242,11 +320,15 @@ def find_common_classes(keys):
     notes = []
     if train != test:
         named = sorted(f"{part}/{label}" for part, label in keys if label in train ^ test)
-        notes.append(f"In one part of the split only, and left out: {make_printable(list_names(named))}.")
-    if folder_of["validation"] == "test":
-        notes.append("There is no test part: the validation part is the test, and validation is taken from train.")
-    elif any(part == "validation" for part, _ in keys):
-        notes.append("The images of the validation part join train: validation is taken from there, with groups kept together.")
+        capitals = {name.casefold() for name in train - test} & {name.casefold() for name in test - train}
+        why = " (other capitals?)" if capitals else ""
+        notes.append(f"In one part of the split only, and left out: {make_printable(list_names(named))}{why}.")
+    if any(part == "validation" for part, _ in keys):
+        notes.append(
+            "There is no test part: the validation part is the test, and validation is taken from train."
+            if folder_of["validation"] == "test"
+            else "The images of the validation part join train: validation is taken from there, with groups kept together."
+        )
     return tuple(sorted(train & test)), notes
 
 

@@ -16,7 +16,7 @@ from xraygan.disk import keep_most_recent, replacing
 
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_CACHE_BYTES = 4_000_000_000  # 240,000 images of 128×128 pixels; what was used longest ago goes
-LOADER_VERSION = 2  # part of every cache key: raise it when decoding changes
+LOADER_VERSION = 3  # part of every cache key: raise it when decoding changes
 UNREADABLE, WRONG_FORMAT = "unreadable", "wrong format"
 CHANGED = "it changed while it was being read: wait until it is written, and run this again"
 
@@ -207,7 +207,7 @@ def _read_cache(path):
     if checksum != _checksum(line, pixels):
         return None
     about = json.loads(line)
-    facts = [decode.Facts(*values[:6], tuple(values[6]), values[7]) for values in about["facts"]]
+    facts = [decode.Facts(*values[:6], tuple(values[6]), *values[7:]) for values in about["facts"]]
     problems = {int(row): Problem(*values) for row, values in about["problems"].items()}
     kept = np.ones(len(about["digests"]), dtype=bool)
     kept[list(problems)] = False

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,10 @@ import pandas as pd
 
 import utils
 from xraygan import disk
-from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, phantom, tree
+from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, patients, phantom, tree
 
 DEFAULT_CLASSES = ("NORMAL", "COVID19")
 MANY_CLASSES = 30  # more than these are hardly meant: NIH's table has a class for every combination of 14 findings
-MAX_PATIENT_SHARE = 0.5  # of the images: an identity that more of them have is that of nobody
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,15 @@ class ImageSet:
         return np.array([position[file] for file in files], dtype=int)
 
 
+def open_source(data=""):
+    """Find the images that DATA means, and choose no classes yet: a `Source` without classes; `data` as in `find_source`."""
+    data = _find_data(data)
+    listing = _list_images(data)
+    is_phantom = _is_drawn(listing)
+    name = "phantom" if is_phantom else _short_name(listing.root)
+    return Source(name, listing.root, (), "", is_phantom, data, listing)
+
+
 def find_source(data="", classes="", minority=""):
     """Find the images a run works on.
 
@@ -134,21 +143,11 @@ def find_source(data="", classes="", minority=""):
     Raises:
         ValueError: the folder or a class isn't there, or holds no images; the message says what was seen and what to do.
     """
-    data = _find_data(data)
-    listing = _list_images(data)
-    chosen = _choose_classes(classes, listing)
+    source = open_source(data)
+    chosen = _choose_classes(classes, source.listing)
     if minority and minority not in chosen:
         raise ValueError(f"MINORITY is {minority!r}; choose one of this run's classes: {', '.join(chosen)}.")
-    is_phantom = _is_drawn(listing)
-    return Source(
-        name="phantom" if is_phantom else _short_name(listing.root),
-        root=listing.root,
-        classes=chosen,
-        minority=minority or _find_smallest(listing, chosen)[0],
-        is_phantom=is_phantom,
-        data=data,
-        listing=listing,
-    )
+    return replace(source, classes=chosen, minority=minority or _find_smallest(source.listing, chosen)[0])
 
 
 def add_classes(source, also):
@@ -176,8 +175,9 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     inventory.require_few_lost(table, lost)
     kept_labels = np.array([source.classes.index(record.label) for record in records])[kept]
     formats = inventory.compare_formats(source.classes, kept_labels, loaded.facts)
-    patients, about_patients = _name_patients(np.array([record.patient for record in records])[kept], loaded.facts)
-    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", about_patients, _describe_range(loaded)]
+    given = np.array([record.patient for record in records], dtype=str)[kept]
+    of_patients, about_patients = _name_patients(given, loaded.facts, kept_labels, source.classes)
+    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", *about_patients, *_describe_range(loaded)]
     return ImageSet(
         source,
         loaded.images,
@@ -186,7 +186,7 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
         files[kept],
         loaded.digests[kept],
         {file: problem.why for file, problem in problems.items()},
-        patients,
+        of_patients,
         table,
         formats,
         tuple(note for note in [*notes, inventory.describe_formats(formats)] if note),
@@ -202,27 +202,26 @@ def _sort_records(source):
     return chosen, folder_of
 
 
-def _name_patients(given, all_facts):
-    """Each image's patient, from a CSV or else from DICOM's header, `str (N,)`; and a sentence where the header's can't be meant."""
+def _name_patients(given, all_facts, kept_labels, classes):
+    """Each image's patient, from a CSV or else from DICOM's header, `str (N,)`; and sentences where a name can't be meant."""
     hashed = np.array([facts.patient for facts in all_facts], dtype=str)
-    about = ""
-    names, counts = np.unique(hashed[hashed != ""], return_counts=True)
-    if len(counts) and counts.max() > max(1, MAX_PATIENT_SHARE * len(hashed)):
-        hashed[hashed == names[counts.argmax()]] = ""
-        about = f"{counts.max()} DICOM files have one PatientID, as if of one patient: it was taken for none. Name the patients with GROUPS."
-    return np.where(given != "", given, hashed), about
+    return patients.drop_shared(np.where(given != "", given, hashed), kept_labels, classes)
 
 
 def _describe_range(loaded):
-    """A sentence about values of more than 8 bits, where not all of their bits are used."""
-    if loaded.value_range == decode.FULL_RANGE:
-        return ""
+    """Sentences about values of more than 8 bits, where not all of their bits are used or few pixels use them."""
     many = [facts.bits for facts in loaded.facts if facts.clipped]
     unused, black = loaded.value_range
-    return (
-        f"{len(many)} images have more than 8 bits a value (up to {max(many)}), of which the upper {unused} are unused in the whole set"
-        f"{' and no value is below 0' if black else ''}: all of them were scaled alike, by what is used."
-    )
+    if loaded.value_range != decode.FULL_RANGE:
+        yield (
+            f"{len(many)} images have more than 8 bits a value (up to {max(many)}), of which the upper {unused} are unused in the whole set"
+            f"{' and no value is below 0' if black else ''}: all of them were scaled alike, by what is used."
+        )
+    if decode.is_dark(loaded.facts, loaded.value_range):
+        yield (
+            f"The {len(many)} images of more than 8 bits a value are nearly black: {decode.DARK_SHARE:.0%} of their pixels lie in the darkest "
+            "1/16 of the range. If a white frame or white letters are the cause, cut them away; else save the images with 8 bits a value."
+        )
 
 
 def _find_data(data):
@@ -234,11 +233,12 @@ def _find_data(data):
         root = disk.STORE / "data" / "phantom"
         phantom.write_phantom(root)
         return root
-    candidates = [default] if not data else [Path(data).expanduser(), disk.ROOT / data, disk.STORE / data]
-    found = next((path for path in candidates if path.is_dir() or path.is_file()), None)
+    found = disk.find_named(data or default)
     if found is None:
+        drive = re.match(r"([A-Za-z]):[\\/]", data)
+        hint = f" It is a path of Windows: in WSL that is /mnt/{drive[1].lower()}/…, with / in place of \\." if drive else ""
         raise ValueError(
-            f"DATA is {data!r}, and there is no such folder or file; give a folder laid out as {layouts.LAYOUT}, or 'phantom'."
+            f"DATA is {data!r}, and there is no such folder or file; give a folder laid out as {layouts.LAYOUT}, or 'phantom'.{hint}"
         )
     return found.resolve()
 
@@ -254,7 +254,8 @@ def _list_images(data):
             raise ValueError(
                 f"DATA is the file {data.name}; give the folder of the images, or a CSV with the columns file and label."
             )
-        return labels.list_labelled(tree.read_tree(data.parent), data)
+        folder = tree.read_tree(data.parent)
+        return _require_two_classes(labels.list_labelled(folder, data), folder)
     folder = tree.read_tree(data)
     split, place = layouts.find_split(folder)
     table = labels.find_label_file(folder)
@@ -263,19 +264,42 @@ def _list_images(data):
         notes.append(f"{table.name} was not read, since the folders say the classes; to use it, give DATA its path.")
     elif table:
         listing = labels.list_labelled(folder, table)
-        if listing.records:
-            return listing
-        notes.append(f"{table.name} names no file that is here, and was not used.")
+        named = len(listing.records)
+        if not named:
+            notes += listing.notes
+        elif split is None and 2 * named < folder.num_images and layouts.has_class_folders(folder):
+            notes.append(
+                f"{table.name} names {named} of {folder.num_images} images only and was not read, since the folders say the classes; to use it, "
+                "give DATA its path."
+            )
+        else:
+            return _require_two_classes(listing, folder)
     if split is None:
         layouts.explain_half_a_split(folder)
         split, place = layouts.find_unsplit_classes(folder)
     listing = layouts.list_folders(folder, split, place)
-    if len(listing.classes) < 2:
-        raise ValueError(
-            f"a classifier needs at least two classes, and here is {', '.join(listing.classes) or 'none'}: {tree.describe_tree(folder)}. "
-            f"The layout expected is {layouts.LAYOUT}, or a CSV beside the images with the columns file and label."
-        )
-    return replace(listing, notes=listing.notes + notes)
+    return _require_two_classes(replace(listing, notes=listing.notes + notes), folder)
+
+
+def _require_two_classes(listing, folder):
+    """The listing, unless it has fewer than two classes.
+
+    Raises:
+        ValueError: with what was seen in the folder and noted about it.
+    """
+    if len(listing.classes) > 1:
+        return listing
+    lost = tree.list_names(file for _, _, file in listing.lost)
+    notes = [
+        f"Named and not there: {lost}." if lost and listing.records else "",
+        *listing.notes,
+        *labels.list_tables_below(folder),
+    ]
+    notes = "".join(f" {note}" for note in notes if note)
+    raise ValueError(
+        f"a classifier needs at least two classes, and here is {', '.join(listing.classes) or 'none'}: {tree.describe_tree(folder)}.{notes} "
+        f"The layout expected is {layouts.LAYOUT}, or a CSV beside the images with the columns file and label."
+    )
 
 
 def _choose_classes(classes, listing, parameter="CLASSES"):

@@ -56,9 +56,9 @@ def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_trai
     _require_not_all_leaks(table)
     drawn = table[table["part"] == ""]
     counts = drawn["class"].value_counts().reindex(image_set.source.classes, fill_value=0)
-    test = (test_share * counts).round().astype(int)
-    learned = _limit(counts - test, max_train_images)
-    validation = (validation_share * learned).round().clip(lower=1).astype(int)
+    test = np.minimum((test_share * counts).round().astype(int), counts - 2)  # one stays for training, one for validation
+    learned = _limit(counts - test.clip(lower=0), max_train_images)
+    validation = np.minimum((validation_share * learned).round().astype(int), learned - 1).clip(lower=1)
     targets = {"train": learned - validation, "validation": validation} | ({"test": test.clip(lower=1)} if test_share else {})
     table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
     return table
@@ -76,11 +76,16 @@ def _require_not_all_leaks(table):
 
 
 def require_comparable(table, classes):
-    """Stop where a class has too few test images for notebook 3, which compares remedies over images or patients.
+    """Stop where a class has no image to learn from, or too few test images for notebook 3, which compares remedies over images or patients.
 
     Raises:
-        ValueError: a class has fewer than two test images, or groups of them.
+        ValueError: a class has no training or validation image, or fewer than two test images, or groups of them.
     """
+    counts = count_images(table, classes)
+    for part in ("train", "validation"):
+        for name in classes:
+            if not counts.get(part, {}).get(name, 0):
+                raise ValueError(f"class {name} has no {part} image: add images, or leave the class out with CLASSES.")
     groups = table[table["part"] == "test"].groupby("class")["group"].nunique()
     for name in classes:
         if groups.get(name, 0) < FEWEST_TESTED:
@@ -119,7 +124,7 @@ def _limit(counts, max_images):
     if not max_images or counts.sum() <= max_images:
         return counts
     in_proportion = max_images * counts // counts.sum()
-    return np.minimum(counts, in_proportion.clip(lower=max_images // 10))
+    return np.minimum(counts, in_proportion.clip(lower=max(2, max_images // 10)))
 
 
 def _draw_parts(rows, targets, seed):
@@ -172,9 +177,11 @@ def _choose_groups(groups, members, targets, later, part):
     left = Counter(name for group in groups for name in members[group])
     for name in targets:
         if left[name] <= later:
+            counts = [members[group][name] for group in groups]
             raise ValueError(
-                f"class {name} has {left[name]} usable images or groups of images that belong together, too few to stand in "
-                f"training, validation and test apart ({part} would have none): add images, or leave it out with CLASSES."
+                f"class {name} has {left[name]} usable images or groups of images that belong together (twins, or of one patient; the largest "
+                f"group has {max(counts, default=0)} of {sum(counts)} images), too few to stand in training, validation and test apart ({part} "
+                "would have none): add images or patients, or leave it out with CLASSES."
             )
 
     def take(group):

@@ -2,9 +2,11 @@
 
 import os
 import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xraygan import disk
 from xraygan.data import decode
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".dcm", ".dicom", ".ima")  # of images that are read
@@ -12,6 +14,7 @@ SUFFIXES += (".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff"
 TEXTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".html", ".htm", ".pdf", ".xls", ".xlsx", ".yaml", ".py", ".ipynb")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "lost+found", "__pycache__", "$recycle.bin", "#recycle", "system volume information")
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "dicomdir")
+MAX_CLASS_BYTES = 200  # of the 255 that a file's name may have
 MAX_NAMED = 5  # names in a sentence; the others are counted
 
 
@@ -62,7 +65,7 @@ def name_class(text):
 
 
 def check_classes(names):
-    """Stop where a class's name can't stand in a list and in a table.
+    """Stop where a class's name can't stand in a list, in a table and on the disk, or two read alike.
 
     Raises:
         ValueError: one can't.
@@ -72,6 +75,19 @@ def check_classes(names):
             raise ValueError(
                 f"the class {name!r} can't stand in a list or table of classes; give it a plain name, without commas."
             )
+        if len(name.encode()) > MAX_CLASS_BYTES:
+            raise ValueError(
+                f"the class {name[:20]!r}… has a name of {len(name.encode())} bytes, and files are called after it: give it one of at most "
+                f"{MAX_CLASS_BYTES}."
+            )
+    alike = defaultdict(list)
+    for name in names:
+        alike[name.casefold()].append(name)
+    twice = [group for group in alike.values() if len(group) > 1]
+    if twice:
+        raise ValueError(
+            f"the classes {list_names(twice[0])} differ in capitals only: give them one name, or choose some of the classes with CLASSES."
+        )
 
 
 def list_names(names):
@@ -105,13 +121,8 @@ def read_tree(root):
 
 def _read_folder(path, name, above):
     folder = Folder(path, name)
-    try:
-        with os.scandir(path) as opened:
-            entries = sorted(opened, key=lambda entry: entry.name)
-    except OSError as error:
-        raise ValueError(
-            f"the folder {make_printable(name)} can't be opened ({error.strerror}); change its permissions."
-        ) from error
+    with disk.read_errors_explained(f"the folder {make_printable(name)}"), os.scandir(path) as opened:
+        entries = sorted(opened, key=lambda entry: entry.name)
     status = os.stat(path)
     above = (*above, (status.st_dev, status.st_ino))
     for entry in entries:
