@@ -54,7 +54,7 @@ def real_data():
     return Path(folder)
 
 
-@pytest.fixture(scope="module")
+@contextlib.contextmanager
 def one_process():
     """Units are trained in the test's own process: starting others takes longer than trainings as small as the tests'."""
     with pytest.MonkeyPatch.context() as patch:

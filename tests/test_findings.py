@@ -98,6 +98,7 @@ def test_decided_contrasts_and_fewer_images_are_listed_below_the_answer():
     assert "class weights" not in text
 
 
+ALL_KNOWN = {"without_group": 0, "counts": {"train": {"all": 30}, "test": {"all": 20}}}
 CURVE = pd.DataFrame({"num_real": [25, 25, 1000], "auroc": [0.9, 0.91, 0.98]})
 WORTH = pd.DataFrame(
     [
@@ -136,22 +137,19 @@ def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
         ),
         ({"test_share": 0.5}, ["The interval holds for patients like those of this data set.", "Patients aren't known"]),
         ({"is_phantom": True}, ["These are drawings, not patients", "The interval holds", "Patients aren't known"]),
-        ({"groups_file": "patients.csv"}, ["The interval holds"]),
-        (
-            {"groups_file": "patients.csv", "data": {"without_group": 2}},
-            ["The interval holds", "`GROUPS` names no patient for 2 of the images"],
-        ),
+        ({"data": ALL_KNOWN}, ["The interval holds"]),  # by GROUPS, by a column of the table of labels or by DICOM
+        ({"data": ALL_KNOWN | {"without_group": 2}}, ["The interval holds", "The patient isn't known for 2 of 50 images"]),
     ],
 )
 def test_every_verdict_warns_of_what_it_rests_on(record, expected):
-    record = {"is_phantom": False, "groups_file": "", "data": {"without_group": 0}} | record
+    record = {"is_phantom": False, "data": ALL_KNOWN | {"without_group": 50}} | record
     warnings = findings.list_warnings(record, shortcuts("2-classes", 0.9, 0.6))
     assert len(warnings) == len(expected)
     assert all(warning.startswith(start) for warning, start in zip(warnings, expected, strict=True))
 
 
 def test_a_shortcut_is_a_warning_that_names_its_settings():
-    record = {"is_phantom": False, "groups_file": "patients.csv", "data": {"without_group": 0}}
+    record = {"is_phantom": False, "data": ALL_KNOWN}
     both = pd.concat([shortcuts("2-classes", 0.97, 0.95), shortcuts("3-classes", 0.9, 0.6)])
     warning = findings.list_warnings(record, both)[-1]
     assert (

@@ -11,6 +11,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import one_process
 from PIL import Image
 from test_notebooks import study as run_study
 from test_units import TINY, prepare
@@ -293,13 +294,14 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
 
 
 @pytest.fixture(scope="module", params=["a folder a replicate", "one folder"])
-def compared(request, tmp_path_factory, phantom_folder, diffusion, one_process):
+def compared(request, tmp_path_factory, phantom_folder, diffusion):
     """All arms of three replicates: whether they share their fakes, the study, its units."""
     shared = request.param == "one folder"
     study = start(tmp_path_factory.mktemp("compared"), phantom_folder)
     gans.import_fakes(study, str(diffusion / "1" if shared else diffusion))
     wanted = plan.plan_comparison(study)
-    return shared, study, wanted, workers.train_units(study, wanted)
+    with one_process():
+        return shared, study, wanted, workers.train_units(study, wanted)
 
 
 def test_every_replicate_has_its_own_fakes_or_all_have_the_same(compared):

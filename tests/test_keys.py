@@ -353,11 +353,11 @@ def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monk
         return train
 
     before = find_key(study)
-    assert dcgan.GAN in units.GAN_CODE
+    assert dcgan.GAN in dcgan.CODE
     for module, name, other in (
         (classifier, "compile_network", compile_network),
         (arms, "rebalance", rebalance),
-        (units, "GAN_CODE", units.GAN_CODE[1:]),
+        (dcgan, "CODE", dcgan.CODE[1:]),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)

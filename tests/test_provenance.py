@@ -132,9 +132,10 @@ def attempt(notebook):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, phantom_folder, one_process):
+def finished(tmp_path_factory, phantom_folder):
     """A finished run, its machine and what its notebooks gave; and the store of a run of the same name with another seed."""
     patch = pytest.MonkeyPatch()
+    patch.setattr(workers, "count_local_jobs", lambda: 1)  # in this process
     machines = []
     for seed in (0, 1):
         machine = Machine(tmp_path_factory.mktemp(f"store-{seed}"), phantom_folder, seed)

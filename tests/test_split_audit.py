@@ -152,6 +152,7 @@ def test_split_laws(seed, num_classes, num_images):
     assert (part[parts == "test"] == "test").all()
     again = split.make_split(image_set(parts, labels), groups, seed=seed)
     pd.testing.assert_frame_equal(result, again)
+    pd.testing.assert_frame_equal(split.redraw(result, seed), result)
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import one_process
 
 from xraygan import disk, run
 from xraygan.comparison import arms, gans, plan, scarcity, tables, units, workers
@@ -67,7 +68,11 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
         classifier=vars(study.classifier),
         recipe=vars(study.recipe),
         machine={"threads": 1, "precision": "float32"},
-        data={"fingerprint": images.fingerprint, "counts": split.count_images(table, images.source.classes).to_dict()},
+        data={
+            "fingerprint": images.fingerprint,
+            "without_group": len(images.files),
+            "counts": split.count_images(table, images.source.classes).to_dict(),
+        },
     )
     split.write_split(table, study.folders)
     baseline = units.find_key(study, plan.plan_baseline(study))
@@ -286,12 +291,13 @@ def test_arms_are_judged_as_scikit_learn_scores_their_tables(whole):
             np.testing.assert_allclose(np.nansum(of.influence, axis=1), 0, atol=1e-12)
 
 
-def test_few_patients_are_summed_up_from_what_is_finished(whole, one_process):
+def test_few_patients_are_summed_up_from_what_is_finished(whole):
     study, _, _ = whole
     profile = replace(study.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(12,), scarce_seeds=(2,))
     few = replace(study, profile=replace(profile, curve_counts=(12, 20), curve_seeds=1))
     assert scarcity.summarise(few) is None, "the curve has no point yet"
-    workers.train_units(few, scarcity.list_units(few))
+    with one_process():
+        workers.train_units(few, scarcity.list_units(few))
     found = scarcity.summarise(few)
     folder = few.folders.results / scarcity.FOLDER
     assert disk.read_json(folder / "state.json") == {"asked": 7, "finished": 7}
@@ -299,7 +305,7 @@ def test_few_patients_are_summed_up_from_what_is_finished(whole, one_process):
     assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)
     text = findings.describe_published(few.folders.results)
-    assert "With 12 real images of patients, the fakes are worth" in text and "Not finished" not in text
+    assert "With 12 real images of patients, adding fakes is as good as having" in text and "Not finished" not in text
     assert figures.draw_exchange(found.worth, found.curve, "a title").axes
 
 

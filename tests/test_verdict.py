@@ -11,7 +11,9 @@ from xraygan import disk
 from xraygan.comparison import metrics, verdict
 from xraygan.comparison.metrics import METRICS
 
-HELD = [name for name, regime in error_rates.REGIMES.items() if regime.spread_of_gan == 1]  # where the intervals keep their word
+HELD = [
+    name for name, regime in error_rates.REGIMES.items() if regime.spread_of_gan == 1
+]  # where the intervals keep their word
 
 
 def judge(outputs, positive):

@@ -38,20 +38,18 @@ def tabulate_units(study, wanted):
     return pd.DataFrame(rows)
 
 
-def judge_setting(study, wanted, test_files=None, group_of=None):
+def judge_setting(study, wanted, test_files=None):
     """What finished units of one setting say by the primary metrics, ready for `verdict.reach_verdict`.
 
     Args:
         study: `study.Study`.
         wanted: list of finished `units.Unit` of one setting, every arm with the same seeds.
         test_files: the test images to judge by; None takes all.
-        group_of: Series of each file's group; None takes those that notebook 1 found.
 
     Returns:
         {metric: {arm: `verdict.Judged`}}, the images' classes `(N,)`, and the group of each `(N,)`.
     """
-    if group_of is None:
-        group_of = split.read_split(study.folders).set_index("file")["group"]
+    group_of = split.read_split(study.folders).set_index("file")["group"]
     predictions = {}
     for unit in wanted:
         table = read_unit_predictions(study, unit)
@@ -104,14 +102,14 @@ def compare_leaks(study, wanted):
     return pd.DataFrame(rows)
 
 
-def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None):
+def compare_arms(study, wanted, primary_setting, test_files=None):
     """`verdict.reach_verdict` of the finished units; of each setting the seeds that all its arms have finished.
 
     Args:
         study: `study.Study`.
         wanted: list of `units.Unit`.
         primary_setting: `dataset.Setting`, the one that the primary contrasts are of.
-        test_files, group_of: as in `judge_setting`.
+        test_files: as in `judge_setting`.
 
     Returns:
         the verdict, a DataFrame; a setting is left out if no seed is finished, or if `test_files` holds fewer than two images, or groups
@@ -122,7 +120,7 @@ def compare_arms(study, wanted, primary_setting, test_files=None, group_of=None)
         finished = list_comparable(study, [unit for unit in wanted if unit.setting == setting])
         if not finished:
             continue
-        found = judge_setting(study, finished, test_files, group_of)
+        found = judge_setting(study, finished, test_files)
         if _count_fewest_groups(setting, *found[1:]) >= split.FEWEST_TESTED:
             judged[setting.name], labels[setting.name], groups[setting.name] = found
     return verdict.reach_verdict(judged, labels, groups, primary_setting.name)

@@ -17,16 +17,7 @@ from xraygan import backend, disk, keys, run, training
 from xraygan.comparison import arms, gans, metrics
 from xraygan.comparison.classifier import predict, read_predictions, tabulate_predictions, train_classifier
 from xraygan.data import dataset
-from xraygan.gan import dcgan, fakes, fidelity
-
-# Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing; not how files are written.
-GAN_CODE = (
-    dcgan.GAN,
-    *(dcgan.is_sampled, dcgan.judge_epoch, dcgan.draw_judged_noise, training.find_best_epoch),
-    *(fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
-    *(fakes.draw, fakes.draw_noise),
-)
-
+from xraygan.gan import dcgan
 
 MADE_IN = {"before_gan": "1_before_gan.ipynb", "after_gan": "3_after_gan.ipynb"}  # a kept model's notebook
 
@@ -65,7 +56,7 @@ def describe_unit(study, unit):
     if arm.needs_fakes and study.imported:
         description["gan"] = {"imported": study.imported.choose_digest(unit.seed - study.seed)}
     elif arm.needs_fakes:
-        description["gan"] = study.recipe.describe() | {"code": keys.describe(GAN_CODE)}
+        description["gan"] = study.recipe.describe() | {"code": keys.describe(dcgan.CODE)}
         if not unit.setting.num_real:  # the baseline chooses the GAN's epoch
             description["gan"]["judge"] = {name: record[name] for name in ("classes", "minority", "seed")}
     return description

@@ -15,9 +15,10 @@ from xraygan import run
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 FEWEST_TESTED = 2  # test images of a class, or groups of them, that differ: without a second one there is no spread
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
+VALIDATION_SHARE = 0.2  # of the training images of each class, real ones only
 
 
-def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_train_images=None, on_leak="drop", seed=0):
+def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak="drop", seed=0):
     """Assign every image to a part.
 
     Images of one group (near-copies, or one patient) never stand on both sides of training, validation and test, with one exception:
@@ -26,7 +27,6 @@ def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_trai
     Args:
         image_set: `sources.ImageSet`.
         groups: `int (N,)`.
-        validation_share: share of the training images of each class that is kept for validation, real images only.
         test_share: 0 takes the test folder as it is; a share draws the test images from all images, of each class that share.
             `TEST_SHARE` is taken where the images come without a test folder.
         max_train_images: keep about this many images for training and validation, class by class in proportion, but of each class a
@@ -58,9 +58,32 @@ def make_split(image_set, groups, validation_share=0.2, test_share=0.0, max_trai
     counts = drawn["class"].value_counts().reindex(image_set.source.classes, fill_value=0)
     test = np.minimum((test_share * counts).round().astype(int), counts - 2)  # one stays for training, one for validation
     learned = _limit(counts - test.clip(lower=0), max_train_images)
-    validation = np.minimum((validation_share * learned).round().astype(int), learned - 1).clip(lower=1)
+    validation = np.minimum((VALIDATION_SHARE * learned).round().astype(int), learned - 1).clip(lower=1)
     targets = {"train": learned - validation, "validation": validation} | ({"test": test.clip(lower=1)} if test_share else {})
+    _require_enough_groups(drawn, image_set.source.classes, list(targets))
     table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
+    return _settle(table, seed)
+
+
+def _require_enough_groups(drawn, classes, parts):
+    """Stop where a class has too few groups to stand in each part that is drawn."""
+    for name in classes:
+        sizes = drawn.loc[drawn["class"] == name, "group"].value_counts()
+        if len(sizes) < len(parts):
+            raise ValueError(
+                f"class {name} has {len(sizes)} usable images or groups of images that belong together (near-copies, or of one patient; the largest "
+                f"group has {sizes.max() if len(sizes) else 0} of {sizes.sum()} images), too few to stand in {', '.join(parts)} apart: add images or "
+                "patients, or leave it out with CLASSES."
+            )
+
+
+def _settle(table, seed):
+    """The table that `redraw` gives again with its own seed: groups of several classes may bring other numbers than were aimed at."""
+    for _ in range(100):
+        again = redraw(table, seed)
+        if again.equals(table):
+            break
+        table = again
     return table
 
 
@@ -177,11 +200,9 @@ def _choose_groups(groups, members, targets, later, part):
     left = Counter(name for group in groups for name in members[group])
     for name in targets:
         if left[name] <= later:
-            counts = [members[group][name] for group in groups]
             raise ValueError(
-                f"class {name} has {left[name]} usable images or groups of images that belong together (twins, or of one patient; the largest "
-                f"group has {max(counts, default=0)} of {sum(counts)} images), too few to stand in training, validation and test apart ({part} "
-                "would have none): add images or patients, or leave it out with CLASSES."
+                f"class {name} has {left[name]} usable images or groups of images that belong together, too few to stand in "
+                f"training, validation and test apart ({part} would have none): add images, or leave it out with CLASSES."
             )
 
     def take(group):
@@ -231,6 +252,11 @@ def read_split(folders):
 
 
 def list_unseen_test_files(split):
-    """The test images whose group (twin or patient) stands in no part that comes from the train folder, left out or not."""
+    """The test images whose group (twin or patient) stands in no part that comes from the train folder, left out or not.
+
+    Where there is no test folder these are all images: each replicate draws its test part by groups, so none has a twin in its other parts.
+    """
+    if not (split["folder"] == "test").any():
+        return split["file"]
     learned = split.loc[split["part"] != "test", "group"]
     return split.loc[(split["part"] == "test") & ~split["group"].isin(learned), "file"]

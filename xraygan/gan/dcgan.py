@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import utils
 from xraygan import backend, disk, keys, run, training
-from xraygan.gan import augmentation, fakes, losses
+from xraygan.gan import augmentation, fakes, fidelity, losses
 
 GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
 NUM_JUDGED = 256  # fakes that are judged at a sampled epoch
@@ -304,10 +304,19 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
     return generator, epoch, history
 
 
+# Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing; not how files are written.
+CODE = (
+    GAN,
+    *(is_sampled, judge_epoch, draw_judged_noise, training.find_best_epoch),
+    *(fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
+    *(fakes.draw, fakes.draw_noise),
+)
+
+
 def describe_training(recipe):
-    """The recipe as a saved state is known by it: how often samples are drawn changes no weight."""
+    """The recipe and the code as a saved state is known by them: how often samples are drawn changes no weight."""
     fields = {name: value for name, value in keys.describe(recipe).items() if name != "sample_every"}
-    return fields | {"code and networks": keys.digest(replace(recipe, sample_every=0).describe())}
+    return fields | {"code and networks": keys.digest([replace(recipe, sample_every=0).describe(), keys.describe(CODE)])}
 
 
 def load_generator(folders, recipe):

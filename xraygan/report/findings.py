@@ -12,7 +12,7 @@ from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS, format_metric
-from xraygan.data import audit
+from xraygan.data import audit, split
 from xraygan.data.imported import Imported
 
 DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
@@ -24,7 +24,7 @@ DRAWINGS = "**These are drawings, not patients: nothing here is evidence about m
 def describe_baseline(study, metrics):
     """What notebook 1 found, as Markdown; `metrics` is the baseline's, of `metrics.compute_metrics`."""
     record = study.record
-    cost, leaks = record["costs"]["before_gan"], record["data"]["leaks"]["train images with their group in test"]
+    cost, leaks = record["costs"]["before_gan"], _count_leaks(record)
     balanced, sensitivity = (format_metric(name, metrics[name]) for name in ("balanced_accuracy", "sensitivity"))
     what_happened = "were left out of training" if record["on_leak"] == "drop" else "were kept in training"
     near_copies = (
@@ -39,6 +39,13 @@ def describe_baseline(study, metrics):
         + near_copies
         + f"Training took {cost['seconds']:.0f} seconds and at most {cost['peak_memory_gb']:.1f} GB of memory."
     )
+
+
+def _count_leaks(record):
+    """How many training images have a near-copy or an image of their patient in the test: left out of training, or kept in it."""
+    if record["on_leak"] == "drop":
+        return record["data"]["counts"].get(split.LEAK, {"all": 0})["all"]
+    return record["data"]["leaks"]["train images with their group in test"] if record["test_share"] == 0 else 0
 
 
 def describe_shortcuts(shortcuts):
@@ -346,14 +353,15 @@ def list_warnings(record, shortcuts):
     ]
     if record["is_phantom"]:
         warnings.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
-    if not record["groups_file"]:
+    num_images, unknown = sum(of["all"] for of in record["data"]["counts"].values()), record["data"]["without_group"]
+    if unknown == num_images:
         warnings.append(
             "Patients aren't known (no `GROUPS` was given): one patient may stand in train and in test, and the interval takes all test images for "
             "different patients."
         )
-    elif record["data"]["without_group"]:
+    elif unknown:
         warnings.append(
-            f"`GROUPS` names no patient for {record['data']['without_group']} of the images: each is taken for a patient of its own."
+            f"The patient isn't known for {unknown} of {num_images} images: each is taken for a patient of its own."
         )
     warnings += _warn_of_import(record)
     tables = {setting: table.set_index("view") for setting, table in shortcuts.groupby("setting", sort=False)}
