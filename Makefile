@@ -50,7 +50,7 @@ data: $(VENV)/installed
 	@$(RUN_IN) -m xraygan.data.kaggle_download
 
 test: $(VENV)/installed
-	@$(RUN_IN) -m pytest -n 2 --dist loadfile
+	@$(RUN_IN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed
 	@$(RUN_IN) -m pytest -m slow

@@ -27,6 +27,22 @@ TINY_COUNTS = {
 }
 
 
+LONG_FILES = (
+    "test_notebooks",
+    "test_units",
+    "test_provenance",
+    "test_kills",
+    "test_processes",
+    "test_imported",
+    "test_benchmarks",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first: begun last, one of them would keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
+
+
 def pytest_sessionfinish():
     shutil.rmtree(STORE, ignore_errors=True)
 

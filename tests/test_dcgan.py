@@ -394,6 +394,16 @@ def test_translation_moves_whole_pixels_and_reflects():
 # Whole trainings
 
 
+def test_grids_of_an_earlier_training_of_other_settings_are_not_shown_as_this_ones(folders):
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
+    left = folders.images / "gan" / "epoch_0099.png"
+    for _ in range(2):  # a new training, and a finished one
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.touch()
+        dcgan.train_gan(images, replace(SMALL, updates=5, sample_every=5), 0, folders)
+        assert sorted(file.name for file in left.parent.glob("epoch_*.png")) == [f"epoch_000{epoch}.png" for epoch in (1, 2, 3)]
+
+
 def test_a_finished_training_stays_and_another_recipe_is_refused(folders):
     """Asked for again it does nothing; with another loss, length or other images the folder is another training's."""
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)

@@ -66,7 +66,7 @@ def test_a_shortcut_is_named_where_most_of_the_score_is_left_without_lungs(whole
         (verdicts.EQUIVALENT, "equivalent, since a difference within ±1 is too small to matter"),
         (
             verdicts.INCONCLUSIVE,
-            "inconclusive; were it the only comparison, a study of this size would notice a true difference of 2.9 points in 80 of 100 cases",
+            "inconclusive; taken alone, such a comparison notices a true difference of 2.9 points in 80 of 100 studies",
         ),
     ],
 )

@@ -127,8 +127,8 @@ def test_the_studys_own_difference_is_no_evidence():
     after = binary_table(labels, [0.9] * 3 + [0.1] * 6 + [0.9] * 424)
     found = metrics.exact_mcnemar(before, after)
     assert found["p_value"] == pytest.approx(0.25)
-    assert "can't tell that from chance" in findings.describe_one_run(found)
-    assert "Of 433 test images the fakes mended 3 and broke 0" in findings.describe_one_run(found)
+    assert "what chance alone produces" in findings.describe_one_run(found)
+    assert "Of 433 test images, 3 that the model was wrong about before became right" in findings.describe_one_run(found)
 
 
 def test_other_test_images_are_refused():

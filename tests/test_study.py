@@ -35,7 +35,7 @@ def test_notebooks_2_and_3_refuse_other_settings_than_notebook_1s(opened):
     with pytest.raises(ValueError, match="PROFILE differs from notebook 1's \\('tiny'\\) in num_fakes: give all three"):
         open_with(num_fakes=25)
     with pytest.raises(ValueError, match="PROFILE differs .* in image_size"):
-        open_with(image_size=32)
+        open_with(image_size=64)
     with pytest.raises(ValueError, match="notebook 1 ran in float32, and this is mixed_bfloat16: set PRECISION = 'float32'"):
         open_with("mixed_bfloat16")
 

@@ -259,9 +259,9 @@ def test_another_metric_is_one_function_and_one_entry_and_holds_for_trainings_th
     predictions = tables.read_unit_predictions(study, unit)
     expected = metrics.compute_metrics(predictions, TWO.classes, TWO.minority)["npv"]
     assert tables.tabulate_units(study, [unit])["npv"].tolist() == [expected]
-    kept = units.train_and_keep(study, plan.plan_baseline(study), "kept", "")
+    kept = units.train_and_keep(study, plan.plan_baseline(study), "before_gan", "")
     monkeypatch.setitem(
         metrics.METRICS, "called", metrics.Metric("called ill", lambda answers: int(answers.called.sum()), is_count=True)
     )
-    again = units.train_and_keep(study, plan.plan_baseline(study), "kept", "")
+    again = units.train_and_keep(study, plan.plan_baseline(study), "before_gan", "")
     assert again.metrics == kept.metrics | {"called": int((kept.predictions["prediction"] == "COVID19").sum())}

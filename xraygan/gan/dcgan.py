@@ -180,6 +180,7 @@ class SampleGrids(training.KeptTable):
 
     def on_train_begin(self, logs=None):
         disk.remove_drafts(self.folder)
+        self._remove_others()
 
     def on_epoch_end(self, epoch, logs=None):
         if is_sampled(epoch, self.every, self.params["epochs"]):
@@ -197,9 +198,12 @@ class SampleGrids(training.KeptTable):
                 f"{disk.display_path(changed[0])} is gone or was changed and is left out of pictures and film"
                 + (f", as are {len(changed) - 1} more." if changed[1:] else ".")
             )
-        for file in set(self.folder.glob("epoch_*.png")) - whole:
-            if int(file.stem.removeprefix("epoch_")) <= finished:
-                file.unlink()
+        self._remove_others()
+
+    def _remove_others(self):
+        """Delete grids that this training hasn't drawn: of an earlier one of other settings, or ahead of the state that is gone on from."""
+        for file in set(self.folder.glob("epoch_*.png")) - {self._name(row["epoch"]) for row in self.rows}:
+            file.unlink()
 
     def _name(self, epoch):
         return self.folder / f"epoch_{epoch:04d}.png"

@@ -84,6 +84,7 @@ def show_examples(image_set, source, text, number=8):
 
 def show_pairs(image_set, pairs, title, path):
     """Pairs of images one above the other, also written as PNG; nothing where there are none. `pairs` has the columns first and second."""
+    path.unlink(missing_ok=True)  # of a run of this name on other images
     if len(pairs):
         pictures = {side: image_set.images[image_set.find_rows(pairs[side])] for side in ("first", "second")}
         save_figure(show_rows(pictures, title), path)

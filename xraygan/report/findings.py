@@ -245,7 +245,7 @@ OUTCOMES = {
     verdicts.BETTER: "{fakes} are better",
     verdicts.WORSE: "{fakes} are worse",
     verdicts.EQUIVALENT: "equivalent, since a difference within ±{margin:.0f} is too small to matter",
-    verdicts.INCONCLUSIVE: "inconclusive; were it the only comparison, a study of this size would notice a true difference of {smallest_seen:.1f} points in 80 of 100 cases",
+    verdicts.INCONCLUSIVE: "inconclusive; taken alone, such a comparison notices a true difference of {smallest_seen:.1f} points in 80 of 100 studies",
 }
 
 
