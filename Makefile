@@ -63,8 +63,9 @@ bench: $(VENV)/installed
 lint: $(VENV)/installed
 	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check . && $(VENV)/bin/lint-imports
 
-# Runs the notebooks on the phantom and writes their outputs into the committed notebooks and README.
+# Runs the notebooks on the phantom, from nothing, and writes their outputs into the committed notebooks and README.
 refresh: $(VENV)/installed
+	@rm -rf results/phantom-quick models/phantom-quick images/phantom-quick data/generated/phantom-quick
 	@$(RUN_IN) notebooks/run.py --data phantom --refresh
 	@$(RUN_IN) -m xraygan.report.readme
 
