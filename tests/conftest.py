@@ -14,11 +14,14 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from xraygan import backend, run
 from xraygan.comparison import workers
 from xraygan.data import phantom, sources
 
+settings.register_profile("ours", deadline=None)  # a first call imports what it needs, and another job may hold a core
+settings.load_profile("ours")
 backend.configure()  # as the notebooks do: the fast precision of this machine, deterministic
 
 TINY_COUNTS = {

@@ -51,6 +51,7 @@ def make_verdict(*contrasts, without_twins=(), warnings=("A warning.",)):
             0.6,
             "2 classes: with the lungs hidden most of the score is lost, so this test raises no alarm. With the lungs hidden, balanced",
         ),
+        (0.9, 0.75, "2 classes: with the lungs hidden a part of the score is lost, so this test raises no alarm."),
         (0.55, 0.55, "2 classes: nothing can be said about shortcuts"),
     ],
 )

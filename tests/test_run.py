@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from xraygan import disk, run
@@ -359,3 +360,16 @@ def test_a_run_in_which_a_process_is_at_work_is_not_deleted(tmp_path):
     with disk.held(folders.models / "gan_state"), pytest.raises(RuntimeError, match="another process is at work in gan_state"):
         run.delete_run("mine", tmp_path)
     assert folders.models.is_dir()
+
+
+def test_what_was_made_from_another_split_is_noticed(folders):
+    """Notebook 1 ran again with other patients: a GAN of before has perhaps seen what is test now."""
+    run.start_record(folders, classes=["A", "B"])
+    made = folders.models / "dcgan_generator.keras"
+    made.write_text("weights")
+    run.write_table(pd.DataFrame({"file": ["a", "b"], "part": ["train", "test"]}), folders, run.SPLIT)
+    run.sign(folders, made)
+    assert run.require_signed(folders, made, "2_gan_training.ipynb") == made
+    run.write_table(pd.DataFrame({"file": ["a", "b"], "part": ["test", "train"]}), folders, run.SPLIT)
+    with pytest.raises(ValueError, match="was made from another split.csv than there is now: run notebooks/2_gan_training"):
+        run.require_signed(folders, made, "2_gan_training.ipynb")

@@ -246,7 +246,7 @@ def require_signed(folders, path, notebook, **made_from):
         folders: `RunFolders`.
         path: the file.
         notebook: the one that writes it.
-        made_from: what it has to have been made from, as it was given to `sign`; what isn't named isn't compared.
+        made_from: what it has to have been made from, as it was given to `sign`; beside the split, what isn't named isn't compared.
 
     Raises:
         FileNotFoundError: it isn't there yet.
@@ -259,7 +259,8 @@ def require_signed(folders, path, notebook, **made_from):
         raise disk.DamagedError(
             f"{shown} isn't the file that the run's record knows: run notebooks/{notebook} again, which writes it again."
         )
-    changed = [name for name, value in made_from.items() if entry["made_from"].get(name) != value]
+    needed = _add_split(files, path, made_from)
+    changed = [name for name, value in needed.items() if entry["made_from"].get(name) != value]
     if changed:
         raise ValueError(
             f"{shown} was made from another {' and '.join(changed)} than there is now: run notebooks/{notebook} again."

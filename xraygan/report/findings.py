@@ -73,7 +73,8 @@ def _describe_shortcut(table):
         if tiny["balanced_accuracy"] >= whole - 0.02
         else ""
     )
-    return f"with the lungs hidden most of the score is lost, so this test raises no alarm. {numbers}{brightness}".rstrip()
+    lost = "most" if hidden["share"] < 0.5 else "a part"
+    return f"with the lungs hidden {lost} of the score is lost, so this test raises no alarm. {numbers}{brightness}".rstrip()
 
 
 # Notebook 2
