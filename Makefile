@@ -65,7 +65,7 @@ lint: $(VENV)/installed
 
 # Runs the notebooks on the phantom, from nothing, and writes their outputs into the committed notebooks and README.
 refresh: $(VENV)/installed
-	@rm -rf results/phantom-quick models/phantom-quick images/phantom-quick data/generated/phantom-quick
+	@test ! -d results/phantom-quick || $(RUN_IN) notebooks/run.py --clean --run phantom-quick
 	@$(RUN_IN) notebooks/run.py --data phantom --refresh
 	@$(RUN_IN) -m xraygan.report.readme
 

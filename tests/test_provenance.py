@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import one_process
 from hypothesis import given as drawn_from
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -134,21 +135,19 @@ def attempt(notebook):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, phantom_folder):
     """A finished run, its machine and what its notebooks gave; and the store of a run of the same name with another seed."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(workers, "count_local_jobs", lambda: 1)  # in this process
     machines = []
-    for seed in (0, 1):
-        machine = Machine(tmp_path_factory.mktemp(f"store-{seed}"), phantom_folder, seed)
+    with one_process(), pytest.MonkeyPatch.context() as patch:
+        for seed in (0, 1):
+            machine = Machine(tmp_path_factory.mktemp(f"store-{seed}"), phantom_folder, seed)
+            patch.setattr(disk, "STORE", machine.store)
+            machine.write_profile()
+            given = {number: fingerprint(notebook()) for number, notebook in machine.notebooks().items()}
+            machines.append((machine, given))
+        (machine, given), (other, _) = machines
+        kept = tmp_path_factory.mktemp("kept") / "store"
+        shutil.copytree(machine.store, kept)
         patch.setattr(disk, "STORE", machine.store)
-        machine.write_profile()
-        given = {number: fingerprint(notebook()) for number, notebook in machine.notebooks().items()}
-        machines.append((machine, given))
-    (machine, given), (other, _) = machines
-    kept = tmp_path_factory.mktemp("kept") / "store"
-    shutil.copytree(machine.store, kept)
-    patch.setattr(disk, "STORE", machine.store)
-    yield machine, given, kept, other.store
-    patch.undo()
+        yield machine, given, kept, other.store
 
 
 @pytest.fixture

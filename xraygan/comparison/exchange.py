@@ -37,20 +37,23 @@ def tabulate_worth(trainings, curve, seed=0):
     for (num_real, arm), of in trainings.groupby(["num_real", "arm"], sort=False):
         scores = of["auroc"].to_numpy(float)
         beside = nothing[[(num_real, number) for number in of["seed"]]].to_numpy(float)
-        level, worth = _read_worth(points | {num_real: beside}, num_real, scores.mean() - beside.mean())
+        here = points | {num_real: beside}
+        numbers, weights, place = list(here), np.array(list(map(len, here.values()))), list(here).index(num_real)
+        means = np.array([[of.mean() for of in here.values()]])
+        levels, wanted = _add_advantage(means, weights, place, scores.mean() - beside.mean())
+        worth = read_curve(numbers, levels, wanted)[0] - num_real
+        beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
         low = high = score_low = score_high = np.nan
         drawn = _draw_means([beside, scores], rng)
         if drawn is not None and all(of is not None for of in drawn_points.values()):
-            means = drawn_points | {num_real: drawn[:, :1]}
-            _, draws = _read_worth(
-                points | {num_real: beside}, num_real, drawn[:, 1] - drawn[:, 0], np.hstack(list(means.values()))
-            )
-            low, high = np.quantile(draws, [0.025, 0.975])
+            means = np.hstack(list((drawn_points | {num_real: drawn[:, :1]}).values()))
+            curves = _add_advantage(means, weights, place, drawn[:, 1] - drawn[:, 0])
+            low, high = np.quantile(read_curve(numbers, *curves) - num_real, [0.025, 0.975])
             score_low, score_high = np.quantile(drawn[:, 1], [0.025, 0.975])
         rows.append(
             {"num_real": num_real, "arm": arm, "replicates": len(scores)}
             | {"score": scores.mean(), "score_low": score_low, "score_high": score_high}
-            | {"worth": float(worth), "worth_low": low, "worth_high": high, "beyond": level}
+            | {"worth": worth, "worth_low": low, "worth_high": high, "beyond": beyond}
         )
     return pd.DataFrame(rows)
 
@@ -69,24 +72,17 @@ def _draw_means(scores, rng):
     return scores.mean(axis=1) + normal / np.sqrt(rng.chisquare(freedom, (NUM_DRAWS, 1)) / freedom)
 
 
-def _read_worth(points, num_real, advantage, means=None):
-    """Whether the level is beyond the curve ("", "below", "above"; of one curve alone), and the real images that an advantage is worth.
+def _add_advantage(means, weights, place, advantage):
+    """D learning curves `float (D, P)`, made monotone, and on each the level at the point `place` plus an advantage, `float (D,)`.
 
     Args:
-        points: {number of real images: scores}, in ascending order.
-        num_real: one of these numbers.
+        means: `float (D, P)`, the points' mean scores.
+        weights: `int (P,)`, the scores that each point rests on.
+        place: of the point.
         advantage: `float (D,)` or a number, in AUROC.
-        means: `float (D, P)`, the points' means; None takes those of `points`.
     """
-    if means is None:
-        means = np.array([[scores.mean() for scores in points.values()]])
-    levels = _make_monotone(means, np.array([len(scores) for scores in points.values()]))
-    wanted = levels[:, list(points).index(num_real)] + advantage
-    found = read_curve(list(points), levels, wanted) - num_real
-    if len(levels) > 1:
-        return "", found
-    beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
-    return beyond, found[0]
+    levels = _make_monotone(means, weights)
+    return levels, levels[:, place] + advantage
 
 
 def fit_curve(curve):

@@ -215,8 +215,8 @@ def begin(**asked):
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
     patients, about_patients = audit.read_groups(asked["GROUPS"], images) if asked["GROUPS"] else (images.patients, [])
-    for sentence in [images.describe(), *about_patients]:
-        print(sentence, end="\n" if sentence else "")
+    for sentence in filter(None, [images.describe(), *about_patients]):
+        print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])
     print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
     return Beginning(asked, machine, profile, classifier, source, images, patients, folders)

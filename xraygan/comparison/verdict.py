@@ -56,8 +56,8 @@ def estimate_difference(arms, first, second, labels, groups, metric):
 
     Returns:
         dict: `difference`, `low`, `high`, `p_value` (of no difference), `p_equivalent` (of one beyond the margin),
-        `smallest_seen` (the difference that such a study finds with probability 0.8 where it is the only comparison), `replicates`, `images` (in the mean test part). With
-        fewer than `FEWEST_REPLICATES` replicates all but the difference and the counts are None: so few say nothing about a method.
+        `smallest_seen` (the difference that such a study finds with probability 0.8 where it is the only comparison), `replicates`,
+        `images` (in the mean test part). With fewer than `FEWEST_REPLICATES` replicates all but the difference and the counts are None: so few say nothing about a method.
 
     Raises:
         ValueError: a class has fewer than two groups.

@@ -24,7 +24,7 @@ def read_groups(path, image_set):
     """Each image's patient from a user's CSV, whose columns and files may be written as in a table of labels.
 
     Args:
-        path: the CSV with the columns `file` and `group`. "" where no such file was given.
+        path: the CSV with the columns `file` and `group`.
         image_set: `sources.ImageSet`.
 
     Returns:
@@ -34,8 +34,6 @@ def read_groups(path, image_set):
         ValueError: no such file, or a column is missing, or it names none of the images, or an image with two patients.
     """
     files = image_set.files
-    if not path:
-        return np.full(len(files), ""), []
     path = disk.find_file(path)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")

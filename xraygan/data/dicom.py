@@ -15,8 +15,10 @@ from xraygan.data import patients
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GREYS = ("MONOCHROME1", "MONOCHROME2")
-NEEDED = ("PixelData", "Rows", "Columns", "BitsStored", "BitsAllocated", "PixelRepresentation", "SamplesPerPixel")
-NEEDED += ("PhotometricInterpretation",)
+NEEDED = (
+    *("PixelData", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsStored", "BitsAllocated", "PixelRepresentation"),
+)
 MAX_BITS = 16
 UNPACKERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"  # what pydicom asks for where Pillow can't
 FAR = 2.0**40  # darker and brighter than any pixel: what these become is a window's black and white

@@ -91,7 +91,7 @@ def find_fakes(folder, class_name, num_fakes, num_replicates):
     if class_name in names:
         raise ValueError(
             f"FAKES doesn't say whether its folders {tree.list_names(names)} are replicates or classes, since a class is called {class_name}: give "
-            f"the path of its folder {class_name}, or call the folders of replicates {', '.join(f'{number:03d}' for number in range(2))} and so on."
+            f"the path of its folder {class_name}, or call the folders of replicates 000, 001 and so on."
         )
     numbered = {int(child.name): child for child in children}
     if len(numbered) < len(children):

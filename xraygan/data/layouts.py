@@ -23,16 +23,10 @@ MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "label
 IMAGES = {"image", "images", "img", "imgs", "picture", "pictures", "xray", "xrays", "radiograph", "radiographs", "cxr", "cxrs"}
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
 KINDS = {"png", "jpg", "jpeg", "dcm", "dicom", "files", "all"}  # words beside the above that are in no class's name alone
-NUMBERED = {
-    "p",
-    "pt",
-    "patient",
-    "subject",
-    "case",
-    "study",
-    "series",
-}  # what folders with a number are called that hardly are classes
-NUMBERED |= {"fold", "site", "hospital", "center", "centre", "clinic", "batch"}
+NUMBERED = {  # what folders with a number are called that hardly are classes
+    *("p", "pt", "patient", "subject", "case", "study", "series"),
+    *("fold", "site", "hospital", "center", "centre", "clinic", "batch"),
+}
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
 DANGLING = "dangling links"
