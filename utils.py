@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from xraygan.disk import DamagedError, display_path, replacing
+from xraygan.disk import DamagedError, display_path, explain_closed, replacing
 
 IMAGE_SIZE = 128  # pixels a side by default, as in the study this project rebuilds
 NAMES = (
@@ -46,11 +46,15 @@ def read_table(path, **options):
         DataFrame; the columns of `NAMES` are text, never missing, the others as pandas reads them.
 
     Raises:
+        FileNotFoundError: it isn't there.
         disk.DamagedError: it's no CSV.
+        ValueError: it can't be opened.
     """
     try:
         table = pd.read_csv(path, **{"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""]} | options)
-    except ValueError as error:
+    except PermissionError as error:
+        raise explain_closed(display_path(path), error) from error
+    except (ValueError, IsADirectoryError) as error:
         raise DamagedError(f"{display_path(path)} is damaged: run the notebook that writes it again.") from error
     names = [name for name in NAMES if name in table]
     return table.fillna(dict.fromkeys(names, "")) if names else table

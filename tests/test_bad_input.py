@@ -9,12 +9,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import utils
+from xraygan import run
 from xraygan.comparison import profile
 from xraygan.data import audit, decode, imported, sources, split
 
@@ -540,3 +542,35 @@ def test_what_is_not_there_is_one_sentence(name):
 def test_a_path_of_windows_is_told_as_wsl_writes_it():
     with pytest.raises(ValueError, match=r"in WSL that is /mnt/c/…, with / in place of"):
         sources.find_source("C:\\Users\\me\\xrays")
+
+
+RUN_FILES = {
+    "record": ("record.json", run.read_record),
+    "split": ("split.csv", lambda folders: run.read_table(folders, "split.csv", "1_before_gan.ipynb")),
+    "split, hashed before": ("split.csv", lambda folders: utils.read_table(folders.results / "split.csv")),
+}
+
+
+@pytest.mark.parametrize("case", RUN_FILES)
+def test_a_file_of_a_run_that_is_closed_is_one_sentence(case, nobody):
+    root, become_nobody = nobody
+    folders = run.open_folders("closed", root)
+    run.start_record(folders)
+    run.write_table(pd.DataFrame({"file": ["a"]}), folders, "split.csv")
+    name, read = RUN_FILES[case]
+    os.chmod(folders.results / name, 0)
+    become_nobody()
+    with pytest.raises(ValueError, match=rf"{name} can't be opened \(Permission denied\); change its permissions"):
+        read(folders)
+
+
+def test_a_folder_in_the_place_of_a_file_of_a_run_is_one_sentence(tmp_path):
+    folders = run.open_folders("folder", tmp_path)
+    (folders.results / "record.json").mkdir()
+    with pytest.raises(ValueError, match="record.json is damaged: run notebooks/1_before_gan.ipynb again"):
+        run.read_record(folders)
+    with pytest.raises(OSError, match=r"record.json can't be written: a folder stands where a file has to be; move it away"):
+        run.start_record(folders)
+    (folders.results / "split.csv").mkdir()
+    with pytest.raises(ValueError, match="split.csv is damaged"):
+        utils.read_table(folders.results / "split.csv")

@@ -98,13 +98,6 @@ def test_no_record_yet(folders):
         run.read_record(folders)
 
 
-def test_other_images_are_noticed(folders):
-    run.start_record(folders, data={"fingerprint": "these"})
-    run.require_same_data(run.read_record(folders), "these")
-    with pytest.raises(ValueError, match="DATA isn't what notebook 1 saw"):
-        run.require_same_data(run.read_record(folders), "others")
-
-
 def test_notes_are_added_and_merged(folders):
     """Costs and files grow; any other entry takes the place of the one before."""
     run.start_record(folders, seed=0)
@@ -373,3 +366,15 @@ def test_what_was_made_from_another_split_is_noticed(folders):
     run.write_table(pd.DataFrame({"file": ["a", "b"], "part": ["test", "train"]}), folders, run.SPLIT)
     with pytest.raises(ValueError, match="was made from another split.csv than there is now: run notebooks/2_gan_training"):
         run.require_signed(folders, made, "2_gan_training.ipynb")
+
+
+def test_notes_of_processes_at_work_side_by_side_are_all_kept(tmp_path):
+    """Two notebooks in one run: neither writes a record that it read before the other noted something."""
+    folders = run.open_folders("shared", tmp_path)
+    run.start_record(folders)
+    code = "import sys; from xraygan import run; folders = run.open_folders('shared', sys.argv[1])\n"
+    code += "for number in range(25): run.note(folders, files={sys.argv[2] + str(number): {}})"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen([*command, name], cwd=disk.ROOT) for name in "abc"]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert len(run.read_record(folders)["files"]) == 75

@@ -11,7 +11,7 @@ import yaml
 from keras import layers, ops
 from test_units import TINY, TWO, prepare
 
-from xraygan import keys
+from xraygan import keys, run
 from xraygan.comparison import arms, classifier, gans, inspection, metrics, plan, tables, units, verdict, workers
 from xraygan.comparison import study as studies
 from xraygan.comparison.profile import load_profile
@@ -90,6 +90,7 @@ def test_another_image_size_is_one_number_of_the_profile(image_size, tmp_path, p
     study = beginning.start_study(table, audit.count_leaks(beginning.images, groups))
     shortcuts = audit.shortcuts_by_setting(study.dataset, study.settings)
     assert shortcuts["balanced_accuracy"].between(0, 1).all()
+    run.write_table(shortcuts, study.folders, "shortcuts.csv")
     before = units.train_and_keep(study, plan.plan_baseline(study), "before_gan", "before")
     assert before.model.input_shape == (None, image_size, image_size, 1)
 

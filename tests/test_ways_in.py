@@ -97,10 +97,83 @@ def test_notebook_2_finds_the_images_again_whatever_classes_were_left_out(tmp_pa
     write_csv(root / "labels.csv", ("file", "label"), rows)
     begun = begin(DATA=str(root), RUN="left-out", **ASKED | {"ALSO": "", "CLASSES": "A,B"})
     groups = audit.find_groups(begun.images)
-    begun.start_study(split.make_split(begun.images, groups), audit.count_leaks(begun.images, groups))
+    study = begun.start_study(split.make_split(begun.images, groups), audit.count_leaks(begun.images, groups))
+    run.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders, "shortcuts.csv")
     asked = {key: ASKED[key] for key in ("PROFILE", "PRECISION")}
     assert open_study(**asked, DATA=str(root), RUN="left-out", threads=1).own.classes == ("A", "B")
     assert recall_study(str(root), "left-out").own.classes == ("A", "B")
+
+
+def relabel_the_last_of_a(root):
+    """The files stand in the same order then, so that neither their names nor their pixels tell."""
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace("A/9.png,A", "A/9.png,B"))
+
+
+def put(name, value):
+    return lambda root: Image.fromarray(np.full((32, 32), value, np.uint8)).save(root / name)
+
+
+CHANGES = {
+    "of another class": (relabel_the_last_of_a, r"1 of another class \(the first: A/9\.png\)"),
+    "new": (
+        lambda root: (root / "B/10.png", put("B/10.png", 7)(root), add_row(root, "B/10.png,B")),
+        r"1 new \(the first: B/10\.png\)",
+    ),
+    "gone": (lambda root: drop_row(root, "B/3.png,B"), r"1 gone \(the first: B/3\.png\)"),
+    "renamed": (
+        lambda root: (
+            shutil.copy(root / "B/3.png", root / "B/33.png"),
+            drop_row(root, "B/3.png,B"),
+            add_row(root, "B/33.png,B"),
+        ),
+        "1 new .* and 1 gone",
+    ),
+    "other pixels": (put("A/0.png", 99), "the files have the same names and other pixels"),
+}
+
+
+def add_row(root, row):
+    (root / "labels.csv").write_text((root / "labels.csv").read_text() + row + "\n")
+
+
+def drop_row(root, row):
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(row + "\n", ""))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_images_or_labels_than_notebook_1_saw_are_named(change, tmp_path):
+    root, rng = tmp_path / "xrays", np.random.default_rng(0)
+    for name in "AB":
+        (root / name).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(root / name / f"{number}.png")
+    write_csv(root / "labels.csv", ("file", "label"), [(f"{name}/{number}.png", name) for name in "AB" for number in range(10)])
+    asked = ASKED | {
+        "ALSO": "",
+        "MINORITY": "A",
+        "DATA": str(root / "labels.csv"),
+        "RUN": "changed-" + change.replace(" ", "-"),
+    }
+    begun = begin(**asked)
+    groups = audit.find_groups(begun.images)
+    study = begun.start_study(split.make_split(begun.images, groups), audit.count_leaks(begun.images, groups))
+    dataset.open_dataset(study.data, study.folders)
+    edit, sentence = CHANGES[change]
+    edit(root)
+    dataset._open.cache_clear()
+    with pytest.raises(ValueError, match=rf"DATA isn't what notebook 1 saw: {sentence}.* with a new name for RUN\."):
+        dataset.open_dataset(study.data, study.folders)
+
+
+def test_a_run_that_notebook_1_refuses_stays_as_it_was(phantom_folder, capsys):
+    """Refused before any work, with the tables of the run that is there untouched."""
+    begun, table, study = go(phantom_folder, "kept")
+    run.save_model(study.classifier.build(2), study.folders, "before_gan")
+    before = {path: path.read_bytes() for path in study.folders.results.rglob("*") if path.is_file()}
+    for change, sentence in ({"SEED": 1}, "seed"), ({"ALSO": ""}, "also, data"), ({"PRECISION": "mixed_bfloat16"}, "precision"):
+        with pytest.raises(ValueError, match=f"the run kept was made with another {sentence}: choose another name with RUN"):
+            begin(DATA=str(phantom_folder), RUN="kept", **ASKED | change)
+    assert {path: path.read_bytes() for path in study.folders.results.rglob("*") if path.is_file()} == before
 
 
 def test_what_was_found_is_printed(phantom_folder, tmp_path, capsys):
@@ -130,6 +203,7 @@ def test_a_class_of_any_name_goes_through_to_files_figures_and_findings(name, tm
     figure.savefig(tmp_path / "figure.png")
     figures.plt.close(figure)
     assert "<img" not in findings.write_class(name)
+    run.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders, "shortcuts.csv")
     again = open_study(**{key: ASKED[key] for key in ("PROFILE", "PRECISION")}, DATA=str(root), RUN="named", threads=1)
     assert again.own.minority == name
     assert isinstance(sources.find_source(str(root), name + ",Z").minority, str)

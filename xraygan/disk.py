@@ -18,6 +18,7 @@ from xraygan import keys
 
 WHY_NOT_WRITTEN = {
     errno.ENOSPC: "the disk is full; free some space",
+    errno.EFBIG: "it is larger than this disk or your account allows; choose another place with XRAYGAN_STORE",
     errno.EDQUOT: "your share of the disk is used up; free some space",
     errno.EROFS: "the folder is read-only; choose another place with XRAYGAN_STORE",
     errno.EACCES: "you may not write there; change its permissions or choose another place with XRAYGAN_STORE",
@@ -51,7 +52,7 @@ def find_named(path, is_meant=os.path.exists):
         try:
             os.stat(option)
         except PermissionError as error:
-            raise _explain_closed(Path(path).name, error) from error
+            raise explain_closed(Path(path).name, error) from error
         except (OSError, ValueError):  # too long, or with a zero byte in it
             continue
         if is_meant(option):
@@ -74,10 +75,11 @@ def read_errors_explained(name):
     try:
         yield
     except OSError as error:
-        raise _explain_closed(name, error) from error
+        raise explain_closed(name, error) from error
 
 
-def _explain_closed(name, error):
+def explain_closed(name, error):
+    """The error to raise where what a person calls `name` can't be opened."""
     return ValueError(f"{name} can't be opened ({error.strerror}); change its permissions, or those of a folder above it.")
 
 
@@ -154,8 +156,10 @@ def read_json(path, may_be_older=True):
         raise FileNotFoundError(
             f"{display_path(path)} isn't there: run the notebooks in their order, 1, 2, 3, with the same DATA, PROFILE and RUN."
         )
+    with read_errors_explained(display_path(path)):
+        text = path.read_bytes() if path.is_file() else b""  # a folder in its place
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text.decode())
         checksum = content.pop(CHECKSUM, None)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:  # no JSON, or no dict
         raise DamagedError(f"{display_path(path)} is damaged: run the notebook that writes it again.") from error
@@ -169,8 +173,13 @@ def read_json(path, may_be_older=True):
 
 
 def hash_file(path):
-    """The SHA-256 of a file's bytes, as `sha256sum` prints it; "" where there is no such file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """The SHA-256 of a file's bytes, as `sha256sum` prints it; "" where there is no such file.
+
+    Raises:
+        ValueError: it can't be opened.
+    """
+    with read_errors_explained(display_path(path)):
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def keep_most_recent(used, max_bytes):
@@ -214,6 +223,20 @@ def held(folder):
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def in_turn(path):
+    """Let one process after the other read and rewrite the file `path` in the block: each waits for those before it.
+
+    Raises:
+        RuntimeError: another process hasn't ended its block within a minute.
+    """
+    try:
+        with write_errors_explained(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
+            yield
+    except Timeout as error:
+        raise RuntimeError(f"another process keeps {display_path(path)} to itself: stop it, and run this again.") from error
 
 
 def require(path, notebook):

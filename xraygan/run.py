@@ -138,29 +138,52 @@ def start_record(folders, **content):
     Raises:
         ValueError: a run of this name has trained models of other images, classes or settings.
     """
-    path = folders.results / "record.json"
-    content = json.loads(json.dumps(content))  # as it will be read back
-    earlier = _read_earlier_record(path)
-    gained = {kind: earlier.pop(kind) for kind in GAINED if kind in earlier}
-    changed = [key for key in content if key not in MAY_CHANGE and earlier.get(key) != content[key]]
-    if get_precision(earlier) != get_precision(content):
-        changed.append("precision")
-    has_models = _has_models(folders, earlier.get("models", {}), gained.get("files", {}))
-    if changed and has_models:
+    earlier = require_startable(folders, **content)
+    gained = {kind: earlier[kind] for kind in GAINED if kind in earlier}
+    if _list_changed(earlier, content):
+        gained = {}
+    elif _has_models(folders, earlier) and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
+        print(sentence)
+    disk.write_json(folders.results / "record.json", {kind: {} for kind in GROWING} | content | gained)
+
+
+def require_startable(folders, **content):
+    """Stop where a run of this name has trained models of something else; returns its record, {} where there is none.
+
+    Args:
+        folders: `RunFolders`.
+        content: what `start_record` will be given, as far as it's known; what isn't named isn't compared, in dicts neither.
+
+    Raises:
+        ValueError: as in `start_record`.
+    """
+    earlier = _read_earlier_record(folders.results / "record.json")
+    changed = _list_changed(earlier, content)
+    if changed and _has_models(folders, earlier):
         raise ValueError(
             f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
             f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it again from the start."
         )
-    if has_models and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
-        print(sentence)
-    disk.write_json(path, {kind: {} for kind in GROWING} | content | ({} if changed else gained))
+    return earlier
 
 
-def _has_models(folders, models, files):
-    """Whether a model that a record knows is there; `models` is how earlier versions noted them."""
-    known = {f"{name}.keras": value for name, value in models.items()} | {
-        name: entry["sha256"] for name, entry in files.items()
-    }
+def _list_changed(earlier, content):
+    """The names of what an earlier record says otherwise."""
+    content = json.loads(json.dumps(content))  # as it will be read back
+    changed = [name for name in content if name not in MAY_CHANGE and not _agree(earlier.get(name), content[name])]
+    return changed + ["precision"] * (get_precision(earlier) != get_precision(content))
+
+
+def _agree(earlier, now):
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        return all(earlier.get(name) == now[name] for name in now)
+    return earlier == now
+
+
+def _has_models(folders, record):
+    """Whether a model that a record knows is there; below "models" earlier versions noted them."""
+    known = {f"{name}.keras": value for name, value in record.get("models", {}).items()}
+    known |= {name: entry["sha256"] for name, entry in record.get("files", {}).items()}
     return any(name.endswith(".keras") and disk.hash_file(folders.models / name) == value for name, value in known.items())
 
 
@@ -198,10 +221,11 @@ def read_record(folders):
 
 def note(folders, **entries):
     """Add entries to the record, e.g. `note(folders, recipe=…)`; a dict below `costs` or `files` is merged with what is there, None removes."""
-    record = read_record(folders)
-    for key, value in json.loads(json.dumps(entries)).items():
-        record[key] = record[key] | value if key in GROWING else value
-    disk.write_json(folders.results / "record.json", {key: value for key, value in record.items() if value is not None})
+    with disk.in_turn(folders.results / "record.json"):  # two notebooks may be at work in one run
+        record = read_record(folders)
+        for key, value in json.loads(json.dumps(entries)).items():
+            record[key] = record[key] | value if key in GROWING else value
+        disk.write_json(folders.results / "record.json", {key: value for key, value in record.items() if value is not None})
 
 
 def require_begun(run, store=None):
@@ -297,18 +321,6 @@ def describe_other_packages(record, machine):
 def get_precision(record):
     """The precision that a record's models were trained in; None before it says so."""
     return record.get("machine", {}).get("precision")
-
-
-def require_same_data(record, fingerprint):
-    """Stop where the images are no longer those of the record.
-
-    Raises:
-        ValueError: they differ.
-    """
-    if record["data"]["fingerprint"] != fingerprint:
-        raise ValueError(
-            "DATA isn't what notebook 1 saw: other files, or other contents. Run notebooks/1_before_gan.ipynb again, or give RUN a new name."
-        )
 
 
 @contextlib.contextmanager

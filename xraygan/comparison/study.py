@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import utils
 from xraygan import backend, clouds, disk, keys, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import profile as profiles
@@ -100,7 +101,8 @@ class Study:
         return run.load_weights(model, self.folders, "before_gan", "1_before_gan.ipynb", unit=key)
 
     def save_generator(self, generator):
-        """Write notebook 2's generator, and what it was made from."""
+        """Write notebook 2's generator, what it was made from, and its recipe into the record."""
+        run.note(self.folders, recipe=vars(self.recipe), imported=None)
         run.save_model(generator, self.folders, "dcgan_generator", **self._list_sources())
 
     def load_generator(self):
@@ -150,6 +152,30 @@ class Beginning:
     patients: list
     folders: run.RunFolders
 
+    def describe(self):
+        """What the run's record will say, as far as it's known before the split."""
+        classes = self.source.classes
+        return {
+            "run": self.folders.run,
+            "source": self.source.name,
+            "is_phantom": self.source.is_phantom,
+            "classes": classes,
+            "also": self.images.source.classes[len(classes) :],
+            "minority": self.source.minority,
+            "profile": {"name": profiles.name_profile(self.asked["PROFILE"])} | vars(self.profile),
+            "classifier": vars(self.classifier),
+            "seed": self.asked["SEED"],
+            "on_leak": self.asked["ON_LEAK"],
+            "test_share": self.asked["TEST_SHARE"],
+            "groups_file": Path(self.asked["GROUPS"]).name,
+            "machine": self.machine,
+            "data": {
+                "fingerprint": self.images.fingerprint,
+                "skipped": len(self.images.skipped),
+                "without_group": int((self.patients == "").sum()),
+            },
+        }
+
     def start_study(self, table, leaks):
         """Write the split and what this run is, before anything is trained; returns the `Study`.
 
@@ -161,31 +187,11 @@ class Beginning:
             ValueError: a run of this name has trained models of other images, classes or settings, or a class has too few test images to
                 compare anything by.
         """
-        classes = self.source.classes
-        split.require_comparable(table, self.images.source.classes)
-        run.start_record(
-            self.folders,
-            run=self.folders.run,
-            source=self.source.name,
-            is_phantom=self.source.is_phantom,
-            classes=classes,
-            also=self.images.source.classes[len(classes) :],
-            minority=self.source.minority,
-            profile={"name": profiles.name_profile(self.asked["PROFILE"])} | vars(self.profile),
-            classifier=vars(self.classifier),
-            seed=self.asked["SEED"],
-            on_leak=self.asked["ON_LEAK"],
-            test_share=self.asked["TEST_SHARE"],
-            groups_file=Path(self.asked["GROUPS"]).name,
-            machine=self.machine,
-            data={
-                "fingerprint": self.images.fingerprint,
-                "skipped": len(self.images.skipped),
-                "without_group": int((self.patients == "").sum()),
-                "counts": split.count_images(table, self.images.source.classes).to_dict(),
-                "leaks": leaks["number"].to_dict(),
-            },
-        )
+        classes = self.images.source.classes
+        split.require_comparable(table, classes)
+        content = self.describe()
+        content["data"] |= {"counts": split.count_images(table, classes).to_dict(), "leaks": leaks["number"].to_dict()}
+        run.start_record(self.folders, **content)
         split.write_split(table, self.folders)
         study = _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
         for sentence in plan.describe_left_out(study):
@@ -194,7 +200,7 @@ class Beginning:
 
 
 def begin(**asked):
-    """Check a notebook's parameters, configure the machine and read the images.
+    """Check notebook 1's parameters, configure the machine, read the images, and write what became of every file.
 
     Args:
         asked: the parameters of notebook 1, by their names there.
@@ -203,7 +209,7 @@ def begin(**asked):
         `Beginning`.
 
     Raises:
-        ValueError: a parameter is wrong; the message says what to do.
+        ValueError: a parameter is wrong, or a run of this name has trained models of something else; the message says what to do.
     """
     profiles.check_parameters(**asked)
     machine = backend.configure(asked["PRECISION"], asked.get("DETERMINISTIC", True), UNIT_THREADS)
@@ -219,7 +225,11 @@ def begin(**asked):
         print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])
     print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
-    return Beginning(asked, machine, profile, classifier, source, images, patients, folders)
+    begun = Beginning(asked, machine, profile, classifier, source, images, patients, folders)
+    run.require_startable(folders, **begun.describe())
+    for table, name in ((images.inventory, "inventory.csv"), (images.formats, "formats.csv")):
+        utils.write_table(table.reset_index(), folders.results / name)
+    return begun
 
 
 def open_study(threads=UNIT_THREADS, **asked):
@@ -244,6 +254,7 @@ def open_study(threads=UNIT_THREADS, **asked):
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
     _require_settings(record, profile, machine)
+    run.require_signed(folders, folders.results / "shortcuts.csv", "1_before_gan.ipynb")  # read at the end: known now
     if sentence := run.describe_other_packages(record, machine):
         print(sentence)
     recipe = Recipe(**record["recipe"]) if "recipe" in record else None
@@ -259,11 +270,9 @@ def open_study(threads=UNIT_THREADS, **asked):
 
 
 def _choose_recipe(folders, record, profile, asked):
-    """The recipe that notebook 2 was asked for, noted in the record; None where FAKES names another generator's images."""
+    """The recipe that notebook 2 was asked for; None where FAKES names another generator's images."""
     if not asked.get("FAKES"):
-        recipe = profile.make_recipe(asked["GAN_RECIPE"])
-        run.note(folders, recipe=vars(recipe), imported=None)
-        return recipe
+        return profile.make_recipe(asked["GAN_RECIPE"])
     if "dcgan_generator.keras" in record["files"]:
         raise ValueError(
             f"the run {folders.run} has a GAN and its fakes: choose another name with RUN for those that FAKES names."

@@ -118,9 +118,29 @@ def _open(data, folders, fingerprint, split_hash):
     """Keyed by both hashes, so that a worker that lives long notices when images or split are others."""
     record = run.read_record(folders)
     source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
-    images = sources.read_images(source, record["classifier"]["image_size"])
-    run.require_same_data(record, images.fingerprint)
-    return Dataset(images, split.read_split(folders), record["seed"])
+    images, table = sources.read_images(source, record["classifier"]["image_size"]), split.read_split(folders)
+    _require_same_images(images, table, fingerprint)
+    return Dataset(images, table, record["seed"])
+
+
+def _require_same_images(images, table, fingerprint):
+    """Stop where the images aren't those that notebook 1 split.
+
+    Raises:
+        ValueError: files came or went, or have another class or other pixels; the message names the first.
+    """
+    now, then = images.list_classes(), dict(zip(table["file"], table["class"], strict=True))
+    differences = {
+        "new": sorted(now.keys() - then),
+        "gone": sorted(then.keys() - now),
+        "of another class": sorted(file for file in now.keys() & then if now[file] != then[file]),
+    }
+    found = [f"{len(files)} {what} (the first: {files[0]})" for what, files in differences.items() if files]
+    if found or images.fingerprint != fingerprint:
+        raise ValueError(
+            f"DATA isn't what notebook 1 saw: {' and '.join(found) or 'the files have the same names and other pixels'}. Put back what notebook 1 "
+            "saw, or run all three notebooks with a new name for RUN."
+        )
 
 
 def list_settings(record):

@@ -116,6 +116,10 @@ class ImageSet:
             lines.append(inventory.write_table(self.inventory))
         return "\n".join(lines)
 
+    def list_classes(self):
+        """The class of each file, {file: name}."""
+        return dict(zip(self.files, np.array(self.source.classes)[self.labels], strict=True))
+
     def find_rows(self, files):
         """The row of each of `files`, in their order."""
         position = {file: row for row, file in enumerate(self.files)}
