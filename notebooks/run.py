@@ -56,7 +56,7 @@ def main():
 def run_notebooks(options):
     """Check what was asked for before anything is done, then do it."""
     source = sources.find_source(options.data, options.classes, options.minority)
-    sources.add_classes(source, options.also)
+    also = sources.add_classes(source, options.also).classes[len(source.classes) :]
     size = profile.load_profile(options.profile)
     if options.fakes:
         if options.gan_recipe:
@@ -85,6 +85,10 @@ def run_notebooks(options):
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
     names = options.only or (list_missing(folders, options) if options.sweep else NOTEBOOKS)
+    left_out = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
+    if left_out:
+        asked = describe_asked(parameters, source.classes, source.minority, also, size)
+        require_same(left_out, asked, run.read_record(folders))
     with disk.held(folders.results), processes.private_folder() as private:
         for number, name in enumerate(names, start=1):
             print(f"Notebook {number} of {len(names)}: {name}", flush=True)
@@ -94,6 +98,41 @@ def run_notebooks(options):
         if options.sweep:
             run_sweep(options.sweep, source, folders, options)
     summarise(folders)
+
+
+def list_unread(names):
+    """The parameters that none of these notebooks reads."""
+    read = {parameter for name in names for parameter in PARAMETERS[name]} | set(SHARED)
+    return [parameter for name in NOTEBOOKS for parameter in PARAMETERS[name] if parameter not in read]
+
+
+def describe_asked(parameters, classes, minority, also, size):
+    """What was asked for, by the parameters' names, in the words of a run's record."""
+    recipe = parameters["GAN_RECIPE"] and vars(size.make_recipe(parameters["GAN_RECIPE"]))
+    names = {"GROUPS": Path(parameters["GROUPS"]).name, "FAKES": imported.name_folder(Path(parameters["FAKES"]))}
+    return parameters | names | {"CLASSES": list(classes), "MINORITY": minority, "ALSO": list(also), "GAN_RECIPE": recipe}
+
+
+def require_same(names, asked, record):
+    """Stop at a parameter that nothing reads which runs now, unless the run was made with the same; by `describe_asked`."""
+    made = {
+        "CLASSES": record["classes"],
+        "MINORITY": record["minority"],
+        "ALSO": record["also"],
+        "GROUPS": record["groups_file"],
+        "CLASSIFIER": record["classifier"]["network"],
+        "TEST_SHARE": record["test_share"],
+        "GAN_RECIPE": record.get("recipe"),
+        "FAKES": record.get("imported", {}).get("name"),
+    }
+    for name in names:
+        is_chosen_now = name == "GAN_RECIPE" and made[name] is None
+        if made.get(name) != asked[name] and not is_chosen_now:
+            reader = next(notebook for notebook in NOTEBOOKS if name in PARAMETERS[notebook])
+            but = f", and the run {record['run']} was made with another" if made.get(name) is not None else ""
+            raise ValueError(
+                f"{name} is for notebook {reader}, which doesn't run now{but}: leave {name} out, or choose a new name with RUN."
+            )
 
 
 def from_notebooks(path):

@@ -120,6 +120,26 @@ def test_every_promised_file_is_there(finished):
     assert not leftovers
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--classes", "NORMAL,COVID19"),
+            "CLASSES is for notebook 1_before_gan, which doesn't run now, and the run phantom-tiny was made with another",
+        ),
+        (
+            ("--classes", "NORMAL,COVID19,PNEUMONIA", "--gan-recipe", "hinge"),
+            "GAN_RECIPE is for notebook 2_gan_training, which doesn't run now, and",
+        ),
+    ],
+)
+def test_a_parameter_that_nothing_would_read_stops_unless_the_run_was_made_with_it(
+    arguments, message, finished, phantom_folder, tiny_profile
+):
+    done = study(finished[0], "--data", phantom_folder, "--profile", tiny_profile, "--only", "3_after_gan", *arguments)
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
 def test_every_file_of_the_comparison_is_there(finished):
     results = finished[0] / "results" / "phantom-tiny"
     shortcuts = pd.read_csv(results / "shortcuts.csv")
