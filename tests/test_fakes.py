@@ -66,3 +66,17 @@ def test_fakes_are_read_at_the_size_they_were_drawn_at(tmp_path):
 def test_no_fakes_yet(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebooks/2_gan_training.ipynb first"):
         fakes.read_fakes(tmp_path, "A")
+
+
+def test_a_link_in_the_place_of_the_fakes_folder_is_replaced_and_what_it_leads_to_stays(generator, tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "fake_0000.png").write_bytes(b"mine")
+    fakes.write_fakes(generator, run, "A", 2, first_seed=0)
+    (run / "A").rename(tmp_path / "moved")
+    (run / "A").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="isn't in its folder: run notebooks/2_gan_training.ipynb again"):
+        fakes.read_fakes(run, "A")
+    fakes.write_fakes(generator, run, "A", 2, first_seed=0)
+    assert len(fakes.read_fakes(run, "A")[0]) == 2
+    assert (elsewhere / "fake_0000.png").read_bytes() == b"mine"
