@@ -165,9 +165,9 @@ def test_other_images_or_labels_than_notebook_1_saw_are_named(change, tmp_path):
         dataset.open_dataset(study.data, study.folders)
 
 
-def test_a_run_that_notebook_1_refuses_stays_as_it_was(phantom_folder, capsys):
+def test_a_run_that_notebook_1_refuses_stays_as_it_was(phantom_folder):
     """Refused before any work, with the tables of the run that is there untouched."""
-    begun, table, study = go(phantom_folder, "kept")
+    _, _, study = go(phantom_folder, "kept")
     run.save_model(study.classifier.build(2), study.folders, "before_gan")
     before = {path: path.read_bytes() for path in study.folders.results.rglob("*") if path.is_file()}
     for change, sentence in ({"SEED": 1}, "seed"), ({"ALSO": ""}, "also, data"), ({"PRECISION": "mixed_bfloat16"}, "precision"):

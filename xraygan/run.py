@@ -228,13 +228,13 @@ def note(folders, **entries):
         disk.write_json(folders.results / "record.json", {key: value for key, value in record.items() if value is not None})
 
 
-def require_begun(run, store=None):
+def require_begun(run):
     """Stop where notebook 1 hasn't left a run of this name, or any where "" leaves the name open; called before any work.
 
     Raises:
         FileNotFoundError: in one sentence, with the likely cause on this host.
     """
-    results = Path(store or disk.STORE) / "results"
+    results = disk.STORE / "results"
     begun = [path.parent.name for path in results.glob("*/record.json") if path.parent.name not in NO_RUNS]
     if run not in begun and (run or not begun):
         missing = f"the run {run}" if run else "a run of notebook 1"

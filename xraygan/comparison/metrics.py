@@ -183,15 +183,15 @@ def test_images(answers):
     return len(answers.truth)
 
 
-def expected_calibration_error(positive, probability, num_bins=10):
-    """Mean gap between predicted probability and observed share over equal-width bins (Naeini et al. 2015), 0 to 1.
+def expected_calibration_error(positive, probability):
+    """Mean gap between predicted probability and observed share over ten equal-width bins (Naeini et al. 2015), 0 to 1.
 
     Args:
         positive: `bool (N,)`.
         probability: `float (N,)` of being positive.
     """
-    bins = np.minimum((probability * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bins, weights=probability - positive, minlength=num_bins)
+    bins = np.minimum((probability * 10).astype(int), 9)
+    gaps = np.bincount(bins, weights=probability - positive, minlength=10)
     return float(np.abs(gaps).sum() / len(positive))
 
 

@@ -140,7 +140,7 @@ def _pair_across(image_set, groups):
     return np.concatenate(found)[:MOST_LISTED], count <= MOST_LISTED and largest <= MOST_APART
 
 
-def shortcut_table(images, labels, held_out, held_out_labels, seed=0):
+def shortcut_table(images, labels, held_out, held_out_labels):
     """How well classes can be told apart in held-out images without lungs, and without any detail.
 
     A support vector machine learns from four views of the same images: it needs seconds, and what such a small learner finds, a
@@ -148,15 +148,15 @@ def shortcut_table(images, labels, held_out, held_out_labels, seed=0):
     the hospital (DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7).
 
     Args:
-        images, labels: `uint8 (N, S, S, 1)` and `int (N,)` to learn from.
+        images, labels: `uint8 (N, S, S, 1)` and `int (N,)` to learn from; where there are more than `MOST_LEARNED` on a side, as many
+            are drawn, in the classes' shares.
         held_out, held_out_labels: the same, to be classified.
-        seed: of the draw where there are more than `MOST_LEARNED` on a side, which keeps the classes' shares.
 
     Returns:
         DataFrame: a row a view, with balanced_accuracy; share, the part of the whole image's score above chance that is left (NaN
         where that score is hardly above chance); and learned_from and tried_on, the numbers of images.
     """
-    learned, tried = (_draw_stratified(side, MOST_LEARNED, seed) for side in (labels, held_out_labels))
+    learned, tried = (_draw_stratified(side, MOST_LEARNED, seed=0) for side in (labels, held_out_labels))
     images, labels, held_out, held_out_labels = images[learned], labels[learned], held_out[tried], held_out_labels[tried]
     chance = 1 / len(np.unique(labels))
     scores = {}

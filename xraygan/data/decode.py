@@ -113,13 +113,12 @@ def name_kind(data):
     return ""
 
 
-def decode_image(data, image_size=utils.IMAGE_SIZE, value_range=FULL_RANGE):
+def decode_image(data, image_size=utils.IMAGE_SIZE):
     """Decode one JPEG, PNG or DICOM file to grey, upright, `image_size` pixels a side.
 
     Args:
         data: the file's bytes; modes L, RGB, RGBA, P, CMYK and grey of up to 16 bits, EXIF rotation honoured.
         image_size: pixels a side; the aspect ratio isn't kept, as in the study this project rebuilds.
-        value_range: of the set that the image belongs to; by default all that its file can hold.
 
     Returns:
         `uint8 (image_size, image_size, 1)`, 0 black to 255 white.
@@ -128,7 +127,7 @@ def decode_image(data, image_size=utils.IMAGE_SIZE, value_range=FULL_RANGE):
         WrongFormat: the bytes are of another kind; the message names it and says what to do.
         ValueError: they can't be read, or hold more than `MAX_PIXELS` pixels.
     """
-    return examine_image(data, image_size, value_range)[0]
+    return examine_image(data, image_size)[0]
 
 
 def examine_image(data, image_size=utils.IMAGE_SIZE, value_range=FULL_RANGE):

@@ -166,9 +166,9 @@ def _hash(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _map_chunks(pool, function, items, size=64):
-    """`pool.map`, some items a job: thousands of jobs of a tenth of a millisecond would mostly wait for each other."""
-    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+def _map_chunks(pool, function, items):
+    """`pool.map`, 64 items a job: thousands of jobs of a tenth of a millisecond would mostly wait for each other."""
+    chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
     for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
         yield from results
 

@@ -47,12 +47,11 @@ class Points(NamedTuple):
     patch: np.ndarray
 
 
-def find_pairs(images, seed=0):
+def find_pairs(images):
     """Pairs of images that show one picture.
 
     Args:
         images: `uint8 (N, S, S, 1)`.
-        seed: of the random trees.
 
     Returns:
         `int (P, 2)`, first < second, each pair once.
@@ -63,7 +62,7 @@ def find_pairs(images, seed=0):
     if len(distinct) < 2:
         return equal
     small = small[distinct]
-    candidates = propose(find_points(small), seed)
+    candidates = propose(find_points(small))
     near = candidates.loc[correlate(small, candidates) >= SAME, ["first", "second"]].drop_duplicates()
     return np.concatenate([distinct[near.to_numpy()], equal])
 
@@ -129,13 +128,13 @@ def mirror(points):
 # 2. Candidates
 
 
-def propose(points, seed=0):
+def propose(points):
     """Candidates: pairs of images with `VOTES` pairs of patches alike, about where they'd be in a copy.
 
     Returns:
         DataFrame: first < second (images), mirrored (whether the first must be mirrored).
     """
-    low, high, mirrored = _find_patches_alike(points, np.random.default_rng(seed))
+    low, high, mirrored = _find_patches_alike(points, np.random.default_rng(0))
     size = len(points.image) and points.image[-1] + 1
     found, votes = np.unique((points.image[low] * size + points.image[high]) * 2 + mirrored, return_counts=True)
     pairs, mirrored = np.divmod(found[votes >= VOTES], 2)

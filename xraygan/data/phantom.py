@@ -16,6 +16,7 @@ from xraygan import disk, processes
 
 MARKER = "phantom.json"  # a folder with this file is a phantom, whatever it is called
 DRAWING_VERSION = 1  # raise it when the drawing changes: folders of an older version are drawn again
+SEED = 0  # same seed, same pixels
 COUNTS = {  # about half the study's set, with its imbalance
     "train": {"NORMAL": 633, "COVID19": 230, "PNEUMONIA": 1709},
     "test": {"NORMAL": 158, "COVID19": 58, "PNEUMONIA": 428},
@@ -59,22 +60,21 @@ def draw(class_name, seed, image_size=utils.IMAGE_SIZE):
     return _expose(rng, picture * _outline(x, y, body), image_size)
 
 
-def write_phantom(folder, counts=None, seed=0, show_progress=True):
+def write_phantom(folder, counts=None, show_progress=True):
     """Draw a whole phantom set as `folder/{train,test}/CLASS/phantom_0000.png` with a README; a finished one is kept.
 
     Args:
         folder: written as a whole: the marker that says "finished" comes last.
         counts: {"train": {class: number}, "test": {…}}, by default `COUNTS`.
-        seed: same seed, same pixels.
     """
     counts = counts or COUNTS
-    wanted = {"drawing_version": DRAWING_VERSION, "seed": seed, "counts": counts}
+    wanted = {"drawing_version": DRAWING_VERSION, "seed": SEED, "counts": counts}
     marker = folder / MARKER
     if marker.exists() and json.loads(marker.read_text()) == wanted:
         return
     marker.unlink(missing_ok=True)
     jobs = [
-        (folder / part / name / f"phantom_{index:04d}.png", name, (seed, part_id, CLASSES.index(name), index))
+        (folder / part / name / f"phantom_{index:04d}.png", name, (SEED, part_id, CLASSES.index(name), index))
         for part_id, part in enumerate(counts)
         for name, number in counts[part].items()
         for index in range(number)

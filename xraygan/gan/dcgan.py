@@ -256,7 +256,7 @@ def draw_judged_noise(latent_dim):
 
 
 @backend.deterministic_if_possible
-def train_gan(images, recipe, seed, folders, judge=None, description="training the GAN"):
+def train_gan(images, recipe, seed, folders, judge=None):
     """Train a GAN on one class, resuming where it stopped; writes sample grids, history and fidelity as it goes.
 
     Args:
@@ -265,7 +265,6 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
         seed: of weights, noise, order and augmentation.
         folders: `run.RunFolders`.
         judge: `fidelity.Judge` of validation images, which chooses the epoch whose generator is kept; None keeps the last.
-        description: of the progress bar.
 
     Returns:
         the generator to sample, the epoch it is from, and the history as a DataFrame (epoch, d_loss, g_loss).
@@ -293,7 +292,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
         lambda step: training.RepeatingShuffle(images, None, utils.to_signed, recipe.count_real(len(images)), seed, step),
         recipe.count_updates(len(images)),
         num_epochs,
-        description,
+        "training the GAN",
         callbacks=callbacks,
     )
     generator, epoch = gan.get_sampler(), len(history)
@@ -302,7 +301,7 @@ def train_gan(images, recipe, seed, folders, judge=None, description="training t
         resumable.state.drop()  # what is used from now on is `best_file`
     elif not np.isfinite(history.iloc[-1]).all():
         raise ValueError(
-            f"{description}: the losses of the last epoch are no numbers, and there are too few images to choose an earlier one by: "
+            "training the GAN: the losses of the last epoch are no numbers, and there are too few images to choose an earlier one by: "
             "take another GAN_RECIPE, or PRECISION 'float32', with another name for RUN."
         )
     return generator, epoch, history

@@ -22,6 +22,8 @@ from xraygan.gan.losses import LOSSES
 from xraygan.report.findings import write_setting
 
 WIDE, NARROW = 10.0, 5.0  # inches
+COLUMNS = 8  # pictures a row
+FRAMES, FILM_SECONDS, FILM_WIDTH = 20, 8, 416  # of a film: pictures at most, about how long it is, pixels
 COLOURS = {"before": "#4c72b0", "after": "#c44e52", "train": "#8c8c8c", "validation": "#2a6f4e"}
 ARM_LOOKS = {  # colour and marker, the same in every figure that tells arms apart
     "nothing": (COLOURS["before"], "o"),
@@ -57,9 +59,9 @@ def save_figure(figure, path):
     return figure
 
 
-def show_images(images, title, num_columns=8):
+def show_images(images, title):
     """A grid of `uint8 (N, H, W, 1)` images under a title."""
-    return show_picture(utils.image_grid(images, num_columns), title)
+    return show_picture(utils.image_grid(images, COLUMNS), title)
 
 
 def show_picture(picture, title):
@@ -72,13 +74,13 @@ def show_picture(picture, title):
     return figure
 
 
-def show_examples(image_set, source, text, number=8):
-    """The first training images of each class of a source, a row a class."""
+def show_examples(image_set, source, text):
+    """The first eight training images of each class of a source, a row a class."""
     in_train = image_set.folders == "train"
     rows = {}
     for name in source.classes:
         members = in_train & (image_set.labels == image_set.source.classes.index(name))
-        rows[name] = image_set.images[np.flatnonzero(members)[:number]]
+        rows[name] = image_set.images[np.flatnonzero(members)[:COLUMNS]]
     return show_rows(rows, source.title(text))
 
 
@@ -222,14 +224,14 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
     return figure
 
 
-def write_timelapse(grid_files, path, seconds=8, max_frames=20, width=416):
-    """Join sample grids (PNG files, oldest first) into a GIF of about `seconds`; the last frame is held."""
-    chosen = [grid_files[index] for index in sorted(set(np.linspace(0, len(grid_files) - 1, max_frames).round().astype(int)))]
+def write_timelapse(grid_files, path):
+    """Join sample grids (PNG files, oldest first) into a GIF of at most `FRAMES` pictures and about `FILM_SECONDS`; the last one is held."""
+    chosen = [grid_files[index] for index in sorted(set(np.linspace(0, len(grid_files) - 1, FRAMES).round().astype(int)))]
     frames = []
     for file in chosen:
         with Image.open(file) as image:
-            frames.append(image.resize((width, round(width * image.height / image.width)), Image.Resampling.LANCZOS))
-    duration = max(60, int(1000 * seconds / len(frames)))
+            frames.append(image.resize((FILM_WIDTH, round(FILM_WIDTH * image.height / image.width)), Image.Resampling.LANCZOS))
+    duration = max(60, int(1000 * FILM_SECONDS / len(frames)))
     with disk.replacing(path) as draft:
         frames[0].save(
             draft,
@@ -462,7 +464,7 @@ def _draw_equal_numbers(axis, worth, curve):
     )
 
 
-def draw_heat(images, heats, probabilities, title, num_columns=8):
+def draw_heat(images, heats, probabilities, title):
     """Images with what speaks for a class laid over them in colour, and the probability that the network gives that class above each.
 
     Args:
@@ -470,12 +472,9 @@ def draw_heat(images, heats, probabilities, title, num_columns=8):
         heats: `inspection.grad_cam` of them.
         probabilities: `float (N,)`, 0 to 1.
         title: of the figure.
-        num_columns: images a row.
     """
-    num_rows = -(-len(images) // num_columns)
-    figure, axes = plt.subplots(
-        num_rows, num_columns, figsize=(WIDE, (WIDE / num_columns + 0.2) * num_rows + 0.4), squeeze=False
-    )
+    num_rows = -(-len(images) // COLUMNS)
+    figure, axes = plt.subplots(num_rows, COLUMNS, figsize=(WIDE, (WIDE / COLUMNS + 0.2) * num_rows + 0.4), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     extent = (0, images.shape[2], images.shape[1], 0)
