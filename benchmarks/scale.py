@@ -30,7 +30,7 @@ from xraygan.comparison.classifier import Classifier
 from xraygan.data import audit, dataset, phantom, sources, split
 from xraygan.gan import fakes, fidelity, memorisation
 from xraygan.gan.recipe import Recipe
-from xraygan.report import figures
+from xraygan.report import figures, pictures
 
 COUNTS = (1000, 5000, 20_000, 112_120)
 MINORITY_SHARE = 50_000 / 112_120
@@ -89,7 +89,7 @@ def run_stages(count, folder):
 
 def _run_notebook_1(images, folder, measure):
     measure("1: fingerprint", lambda: images.fingerprint)
-    measure("1: examples", lambda: figures.show_examples(images, images.source, "examples"))
+    measure("1: examples", lambda: pictures.show_examples(images, images.source, "examples"))
     groups = measure("1: groups of near-copies", lambda: audit.find_groups(images))
     leaks = measure("1: leaks", lambda: audit.count_leaks(images, groups))
     print(leaks.to_string(), file=sys.stderr)

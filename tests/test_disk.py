@@ -17,7 +17,7 @@ from xraygan import disk, run, training
 from xraygan.data import loading
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import Recipe
-from xraygan.report import figures
+from xraygan.report import figures, pictures
 
 RNG = np.random.default_rng(0)
 
@@ -44,7 +44,7 @@ def save_a_figure(folders):
 
 def write_a_film(folders):
     utils.save_png(noise_picture(), folders.images.parent.parent.parent / "frame.png")
-    figures.write_timelapse([folders.images.parent.parent.parent / "frame.png"], folders.images / "film.gif")
+    pictures.write_timelapse([folders.images.parent.parent.parent / "frame.png"], folders.images / "film.gif")
 
 
 def read_with_cache(folders):

@@ -11,7 +11,7 @@ from test_layouts import LAYOUTS, lay_out, list_files, place, small, write_csv
 from xraygan import run
 from xraygan.comparison.study import begin, open_study, recall_study
 from xraygan.data import audit, dataset, sources, split
-from xraygan.report import figures, findings
+from xraygan.report import figures, findings, pictures
 
 ASKED = {"PROFILE": "quick", "CLASSES": "", "MINORITY": "", "ALSO": "PNEUMONIA", "GROUPS": "", "CLASSIFIER": "study_cnn"}
 ASKED |= {"TEST_SHARE": 0.0, "ON_LEAK": "drop", "SEED": 0, "PRECISION": "float32"}
@@ -199,7 +199,7 @@ def test_a_class_of_any_name_goes_through_to_files_figures_and_findings(name, tm
     few = dataset.Setting(study.own.classes, name, 3)
     (study.folders.results / "units" / few.name).mkdir(parents=True)
     assert len(study.dataset.select_all(few)["train"].images) > 3
-    figure = figures.show_examples(begun.images, begun.source, f"images of {name}")
+    figure = pictures.show_examples(begun.images, begun.source, f"images of {name}")
     figure.savefig(tmp_path / "figure.png")
     figures.plt.close(figure)
     assert "<img" not in findings.write_class(name)
