@@ -21,6 +21,7 @@ from xraygan.comparison.metrics import METRICS
 from xraygan.report.published import SCARCITY
 
 SETTING, LOOK_AFTER, DECLARED = "PNEUMONIA-25", 8, 24  # replicates: those that are looked at, and all of them
+ARMS = ("nothing", "class_weights", "oversampling", "on_the_fly", "gan", "more_real")
 TOO_NARROW, TOO_WIDE = 0.01, 0.03  # half an interval of AUROC, declared
 
 
@@ -54,10 +55,10 @@ def read_first(number):
         ValueError: not all arms have finished so many.
     """
     found = {}
-    for file in (SCARCITY / "units" / SETTING).glob("*.json"):
+    for file in (SCARCITY / "units" / SETTING).glob("[!.]*.json"):
         asked = disk.read_json(file)["parameters"]
         found.setdefault(asked["arm_name"], {})[asked["seed"]] = file
-    if not all(set(range(number)) <= set(files) for files in found.values()):
+    if set(found) != set(ARMS) or not all(set(range(number)) <= set(files) for files in found.values()):
         raise ValueError(f"not all arms have finished {number} replicates.")
     return {arm: [read_predictions(files[seed].with_suffix(".csv")) for seed in range(number)] for arm, files in found.items()}
 

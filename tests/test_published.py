@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import utils
+from benchmarks import expected_width
 from benchmarks.published_study import read_setting
 from xraygan import disk
 from xraygan.comparison import exchange, metrics, scarcity, tables, verdict
@@ -125,6 +126,21 @@ def test_contrasts_are_those_of_the_predictions_and_none_is_published_before_all
     for column in ("difference", "low", "high", "p_holm"):
         np.testing.assert_allclose(published[column].astype(float), expected[column].astype(float), atol=1e-9)
     assert (published["outcome"] == expected["outcome"]).all()
+
+
+def test_the_expected_width_is_that_of_the_first_eight_replicates(trainings, told):
+    of = trainings[(trainings["num_real"] == 25) & (trainings["seed"] < expected_width.LOOK_AFTER)].sort_values("seed")
+    predictions = {arm: list(of.loc[of["arm"] == arm, "predictions"]) for arm in expected_width.ARMS}
+    group_of = utils.read_table(SCARCITY / "split.csv", dtype=str).set_index("file")["group"]
+    expected = expected_width.expect_width(predictions, read_setting(of["file"].iloc[0]), group_of)
+    published = utils.read_table(SCARCITY / "expected_width.csv")
+    pd.testing.assert_frame_equal(published, expected)
+    half = published.set_index("metric")["expected"]["auroc"]
+    said = re.findall(
+        r"is (\d\.\d) points with these 8 and is expected to be (\d\.\d) with 24", (SCARCITY / "declaration.md").read_text()
+    )
+    assert said == [(f"{100 * published['now'][0]:.1f}", f"{100 * half:.1f}")]
+    assert expected_width.TOO_NARROW < half < expected_width.TOO_WIDE
 
 
 def test_what_a_remedy_is_worth_follows_from_the_trainings(told):
