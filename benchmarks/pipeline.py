@@ -24,7 +24,7 @@ import pandas as pd
 import utils
 from benchmarks import machine
 from xraygan import backend, disk, training
-from xraygan.comparison.classifier import Classifier
+from xraygan.comparison.classifier import Classifier, compile_network
 from xraygan.data import loading, phantom
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import RECIPES
@@ -41,7 +41,7 @@ def train_classifier(precision, count, deterministic=True):
     backend.configure(precision, deterministic)
     classifier = Classifier()
     model = classifier.build(2)
-    model.compile(keras.optimizers.Adam(classifier.learning_rate), "binary_crossentropy", jit_compile=backend.use_jit())
+    compile_network(model, classifier.learning_rate, 2)
     images, labels = random_images(count), np.arange(count, dtype=np.float32) % 2
     batches = training.RepeatingShuffle(images, labels, utils.to_unit, classifier.batch_size, 0)
     return time_epochs(model, batches, classifier.count_updates(count), count)
@@ -50,8 +50,7 @@ def train_classifier(precision, count, deterministic=True):
 def train_gan(precision, count, deterministic=True):
     """An epoch of the GAN: every image once."""
     backend.configure(precision, deterministic)
-    gan = dcgan.GAN(RECIPES["dcgan"], 0)
-    gan.compile_for_training(backend.use_jit())
+    gan = dcgan.make_gan(RECIPES["dcgan"], 0)
     batch_size = gan.recipe.batch_size
     batches = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)
     return time_epochs(gan, batches, -(-count // batch_size), count)

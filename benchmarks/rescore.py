@@ -30,14 +30,14 @@ PRIMARY = "3-classes"
 PICTURE = disk.ROOT / "images" / "readme" / "chest_xray_rescored.png"
 
 
-def main(study=STUDY):
+def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    contrasts = compare_again(study)
+    contrasts = compare_again()
     print(contrasts[contrasts["primary"] | (contrasts["second"] == "gan")].round(4).to_string(index=False))
-    utils.write_table(contrasts.round(6), study / "rescored_contrasts.csv")
-    table = rescore(study)
+    utils.write_table(contrasts.round(6), STUDY / "rescored_contrasts.csv")
+    table = rescore()
     print(table.to_string(index=False))
-    utils.write_table(table.round(6), study / "rescored.csv")
+    utils.write_table(table.round(6), STUDY / "rescored.csv")
     figures.save_figure(draw_scores(table[table["setting"] == FEWEST]), PICTURE)
 
 
@@ -61,19 +61,17 @@ def draw_scores(rows):
     return figure
 
 
-def rescore(study):
-    """Both decision rules and AUROC of every published training of a study: a row for each setting, arm and number of extra images.
-
-    Args:
-        study: folder with `record.json` and `units/`.
+def rescore():
+    """Both decision rules and AUROC of every training of the first study: a row for each setting, arm and number of extra images.
 
     Returns:
         DataFrame: each score's mean over the seeds of the study, its lowest and highest.
     """
-    record = disk.read_json(study / "record.json")
-    rows = [score_unit(file) for file in sorted(study.glob("units/*/*.json"))]
+    rows = [score_unit(file) for file in sorted(published_study.FOLDER.glob("units/*/*.json"))]
     trainings = pd.DataFrame(rows)
-    trainings = trainings[trainings["seed"] < record["profile"]["num_seeds"]]  # further seeds are those of `same_arm`
+    trainings = trainings[
+        trainings["seed"] < published_study.RECORD["profile"]["num_seeds"]
+    ]  # further seeds are those of `same_arm`
     groups = trainings.groupby(["setting", "arm", "real_images", "real_minority", "extra_images"])
     summary = groups["seed"].nunique().rename("seeds").to_frame()
     for score in SCORES:
@@ -102,16 +100,16 @@ def score_unit(file):
     }
 
 
-def compare_again(study):
-    """The published study's contrasts, classes called by shares, with intervals that know the spread of all arms.
+def compare_again():
+    """The first study's contrasts, classes called by shares, with intervals that know the spread of all arms.
 
     Returns:
         DataFrame of `verdict.reach_verdict`, the primary contrasts being those in three classes. Of each setting the arms with all seeds.
     """
-    profile = disk.read_json(study / "record.json")["profile"]
+    profile = published_study.RECORD["profile"]
     group_of = published_study.read_published_split().set_index("file")["group"]
     judged, labels, groups = {}, {}, {}
-    for folder in sorted((study / "units").iterdir()):
+    for folder in sorted((published_study.FOLDER / "units").iterdir()):
         names = {file.name.rsplit("-", 3)[0] for file in folder.glob(f"*-{profile['num_fakes']}-*.json")}
         files = {
             name: published_study.list_facts(folder.name, name, profile["num_fakes"]) for name in arms.ARMS if name in names

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -65,7 +66,7 @@ def run_notebooks(options):
         imported.find_fakes(options.fakes, source.minority, size.num_fakes, size.num_seeds)
         if options.sweep == "real":
             raise ValueError(imported.NOT_FROM_FEW)
-    folders = run.open_folders(run.choose_name(options.run, source.name, options.profile))
+    folders = run.name_folders(run.choose_name(options.run, source.name, options.profile))
     parameters = {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
         "PROFILE": name_profile(options.profile),
@@ -86,6 +87,8 @@ def run_notebooks(options):
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
     names = options.only or (list_missing(folders, options) if options.sweep else NOTEBOOKS)
     left_out = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
+    if options.gan_recipe:
+        size.make_recipe(options.gan_recipe)
     if left_out:
         asked = describe_asked(parameters, source.classes, source.minority, also, size)
         require_same(left_out, asked, run.read_record(folders))
@@ -245,9 +248,9 @@ def execute(name, parameters, folder, source, private):
         sys.exit(
             f"\n{name} stopped: {error.evalue}\nThe notebook so far, with the whole traceback: {disk.display_path(output)}"
         )
-    except RuntimeError as error:  # it died, or it never answered
+    except DeadKernelError as error:
         raise RuntimeError(
-            f"\n{name} stopped: its process was killed, most often for want of memory; run this again, it goes on where it was."
+            f"\n{name} stopped: its process was killed, most often because memory ran out; run this again, it goes on where it was."
         ) from error
     executed = nbformat.read(output, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(executed, resources={"metadata": {"name": source.title(name)}})

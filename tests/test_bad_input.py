@@ -386,6 +386,9 @@ PARAMETERS = {
     "SEED of a fraction": (0.5, "SEED is 0.5; it must be a whole number from 0"),
     "SEED in words": ("zero", "SEED is 'zero'; it must be a whole number from 0"),
     "SEED too large": (2**40, "SEED is 1099511627776; it must be a whole number from 0 to 2147483647"),
+    "ON_LEAK": ("ignore", "ON_LEAK is .ignore.; choose .drop. or .report.\\."),
+    "ON_LEAK that is no text": (None, "ON_LEAK is None; choose"),
+    "TEST_SHARE": (0.95, "TEST_SHARE is 0.95; it must be a number from 0"),
 }
 
 

@@ -191,6 +191,15 @@ def test_a_file_where_a_folder_has_to_be_is_one_sentence(tmp_path):
         utils.write_table(pd.DataFrame({"a": [1]}), tmp_path / "table.csv")
 
 
+def test_drafts_of_processes_that_are_gone_are_deleted_and_no_others(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for writer in (gone.pid, os.getpid(), os.getppid(), "x"):
+        (tmp_path / f".draft-{writer}-model.keras").touch()
+    disk.remove_drafts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f".draft-{os.getppid()}-model.keras"]
+
+
 def test_a_cache_keeps_what_was_used_last(tmp_path):
     for number, name in enumerate("abcd"):
         (tmp_path / name).write_bytes(bytes(100))

@@ -284,9 +284,9 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
     assert found.summary["real"] == 1 and found.summary["alarm"] and found.summary["copies"] == (part == "train")
     assert "Copies: alarm.** 1 of 14 fakes show the very picture of a real image" in findings.describe_copies(found.summary)
     shortcuts = pd.DataFrame({"setting": [], "view": [], "balanced_accuracy": [], "share": []})
-    record = study.record | {"groups_file": "", "test_share": 0}
+    record = study.record | {"groups_file": ""}
     assert "1 and 1 and 0 of 14 fakes show the very picture of a real image of this run: take them out of mixed." in (
-        findings.list_warnings(record, shortcuts)
+        findings.list_warnings(record, shortcuts, False)
     )
 
 
@@ -351,6 +351,21 @@ def test_where_patients_are_few_nothing_is_compared_and_a_sentence_says_why(comp
     )
     assert scarcity.list_units(few) == [] and scarcity.summarise(few) is None
     assert "only of a generator that had seen no more than those few" in scarcity.explain_nothing(few)
+
+
+def test_a_profile_that_grew_after_the_import_is_one_sentence():
+    shared, three = (imported.Imported("x", digests, 20, (0,) * len(digests)) for digests in (("0",), ("0", "1", "2")))
+    imported.require_enough(shared, 20, 9)
+    imported.require_enough(three, 20, 3)
+    for facts, asked, said in (
+        (shared, (24, 9), "20 fakes for all"),
+        (three, (20, 5), "20 fakes for 3"),
+        (three, (21, 3), "20 fakes for 3"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"imported {said} replicates, .* asks for {asked[0]} for {asked[1]}: run notebooks/2"
+        ):
+            imported.require_enough(facts, *asked)
 
 
 # The notebooks

@@ -127,7 +127,7 @@ def test_the_studys_own_difference_is_no_evidence():
     after = binary_table(labels, [0.9] * 3 + [0.1] * 6 + [0.9] * 424)
     found = metrics.exact_mcnemar(before, after)
     assert found["p_value"] == pytest.approx(0.25)
-    assert "what chance alone produces" in findings.describe_one_run(found)
+    assert "Chance alone easily produces such a difference" in findings.describe_one_run(found)
     assert "Of 433 test images, 3 that the model was wrong about before became right" in findings.describe_one_run(found)
 
 

@@ -319,7 +319,7 @@ def test_a_killed_notebook_is_one_sentence(tmp_path, phantom_folder, tiny_profil
     os.kill(notebook_process(process.pid), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "1_before_gan stopped: its process was killed, most often for want of memory; run this again" in errors
+    assert "1_before_gan stopped: its process was killed, most often because memory ran out; run this again" in errors
     assert "Traceback" not in errors
 
 

@@ -117,7 +117,7 @@ def kill_itself(study, unit):
 def test_a_killed_worker_is_one_sentence(monkeypatch):
     monkeypatch.setattr(workers, "count_local_jobs", lambda: 2)
     bar, study = types.SimpleNamespace(update=lambda: None), types.SimpleNamespace(precision="float32", deterministic=True)
-    with pytest.raises(RuntimeError, match="a process that trained was killed, most often for want of memory: .* goes on"):  # noqa: SIM117
+    with pytest.raises(RuntimeError, match="a training process was killed, most often because memory ran out: .* goes on"):  # noqa: SIM117
         with workers._choose_workers("") as num_jobs:
             workers._run_side_by_side(study, [(kill_itself, 0), (kill_itself, 1)], bar, num_jobs)
 

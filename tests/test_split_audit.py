@@ -126,8 +126,6 @@ def test_leaks_are_dropped_or_kept():
     assert list(dropped.loc[dropped["part"] == split.LEAK].index) == [0]
     assert (dropped.loc[20:, "part"] == "test").all()
     assert split.LEAK not in set(split.make_split(data, groups, on_leak="report")["part"])
-    with pytest.raises(ValueError, match="ON_LEAK is 'ignore'; choose"):
-        split.make_split(data, groups, on_leak="ignore")
     table = audit.count_leaks(data, groups)["number"]
     assert table["train images with their group in test"] == 1
     assert table["test images with their group in train"] == 1

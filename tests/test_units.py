@@ -134,6 +134,9 @@ def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained)
     assert {unit.arm for unit in curve} == {"nothing"}
     many = replace(study, profile=replace(profile, num_fakes=1000))
     assert "more_real" not in {unit.arm for unit in plan.plan_scarcity(many)}, "there aren't 1000 further images"
+    too_few = replace(study, profile=replace(profile, scarce_counts=(40,), scarce_seeds=(9,)))
+    assert plan.plan_scarcity(too_few) == plan.plan_curve(too_few) == [], "a curve that no remedy is read on"
+    assert "trains on 30 images of COVID19, no more than the fewest" in scarcity.explain_nothing(too_few)
 
 
 def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
@@ -371,7 +374,7 @@ def test_a_model_saved_under_the_same_name_by_another_profile_is_not_taken_for_t
 
 
 def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tmp_path, phantom_folder, rng):
-    """Notebook 2 run again with another recipe notes it before its training is refused; notebook 3 mustn't use the old fakes."""
+    """A record may say another recipe than the generator on the disk has; notebook 3 mustn't use its fakes."""
     study = prepare(tmp_path, phantom_folder, also=())
     images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)

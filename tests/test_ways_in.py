@@ -65,6 +65,8 @@ def test_every_way_in_leads_to_the_same_images_and_classes(way, plain, phantom_f
     assert set(table["part"]) == set(expected_table["part"])
     opened = dataset.open_dataset(study.data, study.folders)  # as notebooks 2 and 3 and every worker find it again
     np.testing.assert_array_equal(opened.images.images, begun.images.images)
+    assert opened.redraws_test == (not (begun.images.folders == "test").any())
+    figures.plt.close(pictures.show_examples(begun.images, begun.source, "examples"))
 
 
 def test_patients_of_a_csv_are_groups_unless_groups_says_otherwise(phantom_folder, tmp_path):

@@ -141,6 +141,11 @@ def deterministic_if_possible(train):
     return train_anyhow
 
 
+def lost_determinism():
+    """Whether something was trained without determinism in this process that was to be deterministic."""
+    return bool(_relaxed)
+
+
 def num_threads():
     """Processor threads that an operation uses."""
     if keras.backend.backend() != "tensorflow":

@@ -75,7 +75,7 @@ def prepare(drive=False):
     _install(missing_requirements(), host)
     if host == "Kaggle":  # what lies in its output folder is stored with the notebook, and its inputs can't be written to
         os.environ.setdefault("XRAYGAN_STORE", str(Path(tempfile.gettempdir()) / "xraygan"))
-    store = Path(os.environ.get("XRAYGAN_STORE") or ROOT)
+    store = ROOT / os.path.expanduser(os.environ.get("XRAYGAN_STORE", ""))  # as disk.STORE will be
     kept = _find_kept(host, drive)
     if kept is None:
         print("Colab deletes this machine and all results after you leave; DRIVE = True above keeps them on Google Drive.")

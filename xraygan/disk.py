@@ -197,9 +197,21 @@ def keep_most_recent(used, max_bytes):
 
 
 def remove_drafts(folder):
-    """Delete what a killed process was writing in a folder that no other process writes to."""
+    """Delete what killed processes were writing in a folder; what another process is writing there stays."""
     for draft in Path(folder).glob(".draft-*"):
-        draft.unlink()
+        writer = draft.name.split("-")[1]
+        if not writer.isdecimal() or int(writer) == os.getpid() or not _is_running(int(writer)):
+            draft.unlink(missing_ok=True)
+
+
+def _is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it's another user's
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -236,7 +248,7 @@ def in_turn(path):
         with write_errors_explained(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
             yield
     except Timeout as error:
-        raise RuntimeError(f"another process keeps {display_path(path)} to itself: stop it, and run this again.") from error
+        raise RuntimeError(f"another process is using {display_path(path)}: stop it, and run this again.") from error
 
 
 def require(path, notebook):

@@ -65,12 +65,13 @@ def open_folders(run, store=None):
     Raises:
         ValueError: `run` isn't a plain folder name, or is one of the project's own.
     """
-    folders = _name_folders(run, store)
+    folders = name_folders(run, store)
     folders.make()
     return folders
 
 
-def _name_folders(run, store=None):
+def name_folders(run, store=None):
+    """The same folders, whether they are there or not."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run):
         raise ValueError(f"RUN is {run!r}; a run's name has letters, digits, '.', '_' and '-' only, e.g. 'phantom-quick'.")
     if run.lower() in NO_RUNS:
@@ -108,7 +109,7 @@ def delete_run(run, store=None):
         ValueError: there is no such run.
         RuntimeError: a process is at work in it.
     """
-    folders = _name_folders(run, store)
+    folders = name_folders(run, store)
     there = [folder for folder in folders.list_all() if folder.is_dir()]
     if not there:
         raise ValueError(f"there is no run {run!r}; there are: {', '.join(list_runs(store)) or 'none'}.")
@@ -138,13 +139,14 @@ def start_record(folders, **content):
     Raises:
         ValueError: a run of this name has trained models of other images, classes or settings.
     """
-    earlier = require_startable(folders, **content)
-    gained = {kind: earlier[kind] for kind in GAINED if kind in earlier}
-    if _list_changed(earlier, content):
-        gained = {}
-    elif _has_models(folders, earlier) and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
-        print(sentence)
-    disk.write_json(folders.results / "record.json", {kind: {} for kind in GROWING} | content | gained)
+    with disk.in_turn(folders.results / "record.json"):
+        earlier = require_startable(folders, **content)
+        gained = {kind: earlier[kind] for kind in GAINED if kind in earlier}
+        if _list_changed(earlier, content):
+            gained = {}
+        elif _has_models(folders, earlier) and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
+            print(sentence)
+        disk.write_json(folders.results / "record.json", {kind: {} for kind in GROWING} | content | gained)
 
 
 def require_startable(folders, **content):

@@ -356,7 +356,7 @@ class ResumableTraining:
         for table in self.state.tables:
             if table.monitor and table.rows and not find_best_epoch(table.rows, table.monitor):
                 raise ValueError(
-                    f"{description}: {table.monitor} was a number in no epoch, so the network learned nothing: set PRECISION to "
+                    f"{description}: {table.monitor} was NaN (not a number) in every epoch, so the network learned nothing: set PRECISION to "
                     "'float32', or choose a smaller learning rate, with another name for RUN."
                 )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 NUM_DRAWS = 4000
+COLUMNS = ["num_real", "arm", "replicates", "score", "score_low", "score_high", "worth", "worth_low", "worth_high", "beyond"]
 
 
 def tabulate_worth(trainings, curve, seed=0):
@@ -30,32 +31,40 @@ def tabulate_worth(trainings, curve, seed=0):
         the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of a point of the curve.
     """
     rng = np.random.default_rng(seed)
-    points = {number: of["auroc"].to_numpy(float) for number, of in curve.groupby("num_real")}
+    points = {number: rows["auroc"].to_numpy(float) for number, rows in curve.groupby("num_real")}
     drawn_points = {number: _draw_means([scores], rng) for number, scores in points.items()}
     nothing = curve.set_index(["num_real", "seed"])["auroc"]
-    rows = []
-    for (num_real, arm), of in trainings.groupby(["num_real", "arm"], sort=False):
-        scores = of["auroc"].to_numpy(float)
-        beside = nothing[[(num_real, number) for number in of["seed"]]].to_numpy(float)
-        here = points | {num_real: beside}
-        numbers, weights, place = list(here), np.array(list(map(len, here.values()))), list(here).index(num_real)
-        means = np.array([[of.mean() for of in here.values()]])
-        levels, wanted = _add_advantage(means, weights, place, scores.mean() - beside.mean())
-        worth = read_curve(numbers, levels, wanted)[0] - num_real
-        beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
-        low = high = score_low = score_high = np.nan
-        drawn = _draw_means([beside, scores], rng)
-        if drawn is not None and all(of is not None for of in drawn_points.values()):
-            means = np.hstack(list((drawn_points | {num_real: drawn[:, :1]}).values()))
-            curves = _add_advantage(means, weights, place, drawn[:, 1] - drawn[:, 0])
-            low, high = np.quantile(read_curve(numbers, *curves) - num_real, [0.025, 0.975])
-            score_low, score_high = np.quantile(drawn[:, 1], [0.025, 0.975])
-        rows.append(
-            {"num_real": num_real, "arm": arm, "replicates": len(scores)}
-            | {"score": scores.mean(), "score_low": score_low, "score_high": score_high}
-            | {"worth": worth, "worth_low": low, "worth_high": high, "beyond": beyond}
+    table = []
+    for (num_real, arm), rows in trainings.groupby(["num_real", "arm"], sort=False):
+        scores = rows["auroc"].to_numpy(float)
+        paired = nothing[[(num_real, replicate) for replicate in rows["seed"]]].to_numpy(float)
+        drawn = _draw_means([paired, scores], rng)
+        weights = {number: len(replicates) for number, replicates in (points | {num_real: paired}).items()}
+        table.append(
+            {"num_real": num_real, "arm": arm, "replicates": len(scores), "score": scores.mean()}
+            | _find_worth(points, weights, num_real, paired, scores)
+            | _find_intervals(drawn_points, weights, num_real, drawn)
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def _find_worth(points, weights, num_real, paired, scores):
+    """What one arm at one number is worth, and whether that lies beyond the curve; `paired` are the scores of "nothing" in its replicates."""
+    means = np.array([[replicates.mean() for replicates in (points | {num_real: paired}).values()]])
+    levels, wanted = _add_advantage(means, weights, num_real, scores.mean() - paired.mean())
+    beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
+    return {"worth": read_curve(list(weights), levels, wanted)[0] - num_real, "beyond": beyond}
+
+
+def _find_intervals(drawn_points, weights, num_real, drawn):
+    """The 95 % intervals of the arm's score and worth, from drawn means of the curve's points and of ("nothing", arm), or {}."""
+    if drawn is None or any(means is None for means in drawn_points.values()):
+        return {}
+    means = np.hstack(list((drawn_points | {num_real: drawn[:, :1]}).values()))
+    curves = _add_advantage(means, weights, num_real, drawn[:, 1] - drawn[:, 0])
+    low, high = np.quantile(read_curve(list(weights), *curves) - num_real, [0.025, 0.975])
+    score_low, score_high = np.quantile(drawn[:, 1], [0.025, 0.975])
+    return {"score_low": score_low, "score_high": score_high, "worth_low": low, "worth_high": high}
 
 
 def _draw_means(scores, rng):
@@ -72,17 +81,17 @@ def _draw_means(scores, rng):
     return scores.mean(axis=1) + normal / np.sqrt(rng.chisquare(freedom, (NUM_DRAWS, 1)) / freedom)
 
 
-def _add_advantage(means, weights, place, advantage):
-    """D learning curves `float (D, P)`, made monotone, and on each the level at the point `place` plus an advantage, `float (D,)`.
+def _add_advantage(means, weights, num_real, advantage):
+    """D learning curves `float (D, P)`, made monotone, and on each the level at `num_real` plus an advantage, `float (D,)`.
 
     Args:
         means: `float (D, P)`, the points' mean scores.
-        weights: `int (P,)`, the scores that each point rests on.
-        place: of the point.
+        weights: {number of real images: how many scores that point rests on}, P of them, in the order of `means`.
+        num_real: one of these numbers.
         advantage: `float (D,)` or a number, in AUROC.
     """
-    levels = _make_monotone(means, weights)
-    return levels, levels[:, place] + advantage
+    levels = _make_monotone(means, np.array(list(weights.values())))
+    return levels, levels[:, list(weights).index(num_real)] + advantage
 
 
 def fit_curve(curve):

@@ -135,6 +135,8 @@ def plan_curve(study):
         return []
     profile = study.profile
     settings = _list_settings(study, profile.curve_counts)
+    if not settings or not _list_settings(study, profile.scarce_counts):
+        return []
     if len(settings) < len(profile.curve_counts):
         settings.append(study.own)
     seeds = list_seeds(study, profile.curve_seeds)

@@ -9,6 +9,7 @@ import yaml
 import utils
 from xraygan import disk, keys
 from xraygan.comparison import arms
+from xraygan.data import split
 
 PROFILES = disk.ROOT / "notebooks" / "profiles"
 SMALLEST_IMAGE = 32  # pixels a side: what the networks halve down to 4×4 and the audit shrinks to 32×32
@@ -179,6 +180,8 @@ def check_parameters(**parameters):
         elif name == "TEST_SHARE":
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 0.9:
                 raise ValueError(f"TEST_SHARE is {value!r}; it must be a number from 0 (take the test folder) to 0.9.")
+        elif name == "ON_LEAK" and value not in split.ON_LEAK:
+            raise ValueError(f"ON_LEAK is {value!r}; choose {' or '.join(map(repr, split.ON_LEAK))}.")
         elif not isinstance(value, str):
             raise ValueError(f"{name} is {value!r}; it must be text, {HINTS.get(name, 'in quotes')}.")
 

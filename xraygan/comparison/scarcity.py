@@ -39,6 +39,9 @@ def explain_nothing(study):
     """Why a run compares nothing where patients are few, a sentence."""
     if study.imported:
         return imported.NOT_FROM_FEW
+    if study.profile.scarce_counts:
+        there = study.record["data"]["counts"]["train"][study.own.minority]
+        return f"This run trains on {there} images of {study.own.minority}, no more than the fewest that the profile would compare remedies at."
     return "This profile compares nothing at fewer patients; PROFILE = 'study' does."
 
 

@@ -10,8 +10,7 @@ from xraygan import backend, clouds, disk, keys, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import profile as profiles
 from xraygan.comparison.classifier import Classifier
-from xraygan.data import audit, dataset, sources, split
-from xraygan.data.imported import Imported
+from xraygan.data import audit, dataset, imported, sources, split
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import Recipe
 
@@ -74,7 +73,7 @@ class Study:
     def imported(self):
         """The fakes of another generator, an `imported.Imported`; None where there are none."""
         facts = self.record.get("imported")
-        return Imported(**facts) if facts else None
+        return imported.Imported(**facts) if facts else None
 
     @property
     def maker(self):
@@ -250,7 +249,7 @@ def open_study(threads=UNIT_THREADS, **asked):
     profile = profiles.load_profile(asked["PROFILE"])
     run.require_begun(asked["RUN"])
     source = sources.open_source(asked["DATA"])
-    folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
+    folders = run.name_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
     _require_settings(record, profile, machine)
@@ -262,6 +261,8 @@ def open_study(threads=UNIT_THREADS, **asked):
         recipe = _choose_recipe(folders, record, profile, asked)
     elif recipe:
         _require_sizes(recipe, profile)
+    elif "imported" in record:
+        imported.require_enough(imported.Imported(**record["imported"]), profile.num_fakes, profile.num_seeds)
     study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
     print(
         f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}."
@@ -283,7 +284,7 @@ def _choose_recipe(folders, record, profile, asked):
 
 def recall_study(data, name, recipe_name="dcgan", store=None):
     """The study that a run's record describes; `recipe_name` is that of its GAN where notebook 2 hasn't been run."""
-    folders = run.open_folders(name, store)
+    folders = run.name_folders(name, store)
     record = run.read_record(folders)
     profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
     recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)

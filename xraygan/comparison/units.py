@@ -43,7 +43,7 @@ class Files(NamedTuple):
 def describe_unit(study, unit):
     """All that decides a unit's numbers, as JSON takes it; its digest is the unit's key."""
     record, arm = study.record, arms.choose_arm(unit.arm)
-    split_file = study.folders.results / "split.csv"
+    split_file = study.folders.results / run.SPLIT
     description = asdict(unit) | {
         "arm": arm.describe(),
         "num_extra": unit.num_extra if arm.adds or arm.weighs else 0,
@@ -81,15 +81,16 @@ def is_finished(study, unit):
 
 
 def list_missing(study, wanted):
-    """The units that aren't finished. Those whose files were changed since are forgotten, and a sentence says so."""
-    missing = [unit for unit in wanted if not is_finished(study, unit)]
+    """The units that aren't finished."""
+    return [unit for unit in wanted if not is_finished(study, unit)]
+
+
+def say_changed(study, missing):
+    """Print a sentence where unfinished units were finished once: their files were changed since."""
     changed = [(unit, files) for unit in missing if (files := find_files(study, unit)).facts.exists()]
     if changed:
         others = f", and so are {len(changed) - 1} others" if changed[1:] else ""
         print(f"{_say_why_not(study, *changed[0])}: that training is done again{others}.")
-    for _, files in changed:
-        files.facts.unlink()
-    return missing
 
 
 def _say_why_not(study, unit, files):
@@ -193,6 +194,7 @@ def train_unit(study, unit, keep_as="", description=""):
         "seconds": round(time.perf_counter() - start, 1),
         "threads": backend.num_threads(),
         "device": backend.device_name(),
+        "deterministic": study.deterministic and not backend.lost_determinism(),
     }
     disk.write_json(files.facts, facts)
     shutil.rmtree(state_folder)
@@ -212,7 +214,9 @@ def train_and_keep(study, unit, name, description):
     """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`."""
     files = find_files(study, unit)
     with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
-        if list_missing(study, [unit]) or not _has_its_model(study, unit, name):
+        missing = list_missing(study, [unit])
+        say_changed(study, missing)
+        if missing or not _has_its_model(study, unit, name):
             train_unit(study, unit, name, description)
     model = run.load_weights(study.classifier.build(len(unit.setting.classes)), study.folders, name, MADE_IN[name])
     shares = disk.read_json(files.facts)["training_shares"]

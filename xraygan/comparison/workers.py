@@ -51,12 +51,18 @@ def _train_missing(study, wanted, scheduler):
     missing = units.list_missing(study, wanted)
     if not missing:
         return
+    units.say_changed(study, missing)
     at_once = len(missing) if scheduler else count_local_jobs()
     steps = [step for some in split_rounds(study, missing, at_once) for step in order_jobs(some)]
     total = sum(map(len, steps))
     with utils.progress(total=total, desc="the comparison", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
         for jobs in steps:
             _run_side_by_side(study, jobs, bar, num_jobs)
+    facts = [disk.read_json(units.find_files(study, unit).facts) for unit in missing]
+    if study.deterministic and not all(of_unit["deterministic"] for of_unit in facts):
+        print(
+            "TensorFlow lacks a deterministic kernel on this device: some trainings aren't repeated to their last digits by the same seed."
+        )
 
 
 def split_rounds(study, missing, at_once):
@@ -95,7 +101,7 @@ def _run_side_by_side(study, jobs, bar, num_jobs):
                 bar.update()
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "a process that trained was killed, most often for want of memory: close other programs and run this again, "
+                "a training process was killed, most often because memory ran out: close other programs and run this again, "
                 "it goes on where it was."
             ) from error
 
@@ -112,7 +118,7 @@ def _choose_workers(scheduler):
     with Client(scheduler) as client:
         if set(client.nthreads().values()) - {1}:
             raise ValueError(
-                "SCHEDULER has workers of several threads, and TensorFlow's settings hold for a process: start them with --nthreads 1."
+                "SCHEDULER's workers run several threads each, which would share TensorFlow's settings: start them with --nthreads 1."
             )
         with joblib.parallel_config(backend="dask"):
             yield -1

@@ -96,6 +96,11 @@ class Dataset:
         chosen = (self.split["part"] == part) & self.split["class"].isin(class_names)
         return self.images.images[self.images.find_rows(self.split.loc[chosen, "file"])]
 
+    @property
+    def redraws_test(self):
+        """Whether each replicate draws its own test images; else all have those of the test folder."""
+        return not (self.split["folder"] == "test").any()
+
     def list_unseen_test_files(self):
         """The test images that have no twin, nor another image of their patient, in the train folder."""
         return split.list_unseen_test_files(self.split)

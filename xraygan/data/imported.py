@@ -50,6 +50,20 @@ class Imported:
         return self.digests[0 if self.is_shared else replicate]
 
 
+def require_enough(imported, num_fakes, num_replicates):
+    """Stop where a profile now asks for more than notebook 2 imported.
+
+    Raises:
+        ValueError: there are too few fakes, or fakes for too few replicates.
+    """
+    replicates = num_replicates if imported.is_shared else len(imported.digests)
+    if imported.number < num_fakes or replicates < num_replicates:
+        raise ValueError(
+            f"notebook 2 imported {imported.number} fakes for {'all' if imported.is_shared else replicates} replicates, and this PROFILE asks for "
+            f"{num_fakes} for {num_replicates}: run notebooks/2_gan_training.ipynb again, with as many in FAKES."
+        )
+
+
 # In the folder
 
 

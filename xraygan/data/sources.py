@@ -95,18 +95,15 @@ class ImageSet:
         """The images of some classes alone; labels become indices into `classes`."""
         kept = np.isin(np.array(self.source.classes)[self.labels], classes)
         position = np.array([classes.index(name) if name in classes else -1 for name in self.source.classes])
-        return ImageSet(
-            replace(self.source, classes=tuple(classes), minority=minority),
-            self.images[kept],
-            position[self.labels[kept]],
-            self.folders[kept],
-            self.files[kept],
-            self.digests[kept],
-            self.skipped,
-            self.patients[kept],
-            self.inventory,
-            self.formats,
-            self.notes,
+        return replace(
+            self,
+            source=replace(self.source, classes=tuple(classes), minority=minority),
+            images=self.images[kept],
+            labels=position[self.labels[kept]],
+            folders=self.folders[kept],
+            files=self.files[kept],
+            digests=self.digests[kept],
+            patients=self.patients[kept],
         )
 
     def describe(self):

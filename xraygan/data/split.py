@@ -12,6 +12,7 @@ import pandas as pd
 
 from xraygan import run
 
+ON_LEAK = ("drop", "report")  # what may become of training images with a near-copy in the test folder
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 FEWEST_TESTED = 2  # test images of a class, or groups of them, that differ: without a second one there is no spread
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
@@ -39,12 +40,8 @@ def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak
         images that stay in test whatever is drawn, else "".
 
     Raises:
-        ValueError: a class has too few groups to stand in every part, or a parameter isn't what it must be.
+        ValueError: a class has too few groups to stand in every part.
     """
-    if on_leak not in ("drop", "report"):
-        raise ValueError(f"ON_LEAK is {on_leak!r}; choose 'drop' or 'report'.")
-    if not 0 <= test_share <= 0.9:
-        raise ValueError(f"TEST_SHARE is {test_share!r}; it must be a share from 0 (take the test folder) to 0.9.")
     is_fixed = (np.asarray(image_set.folders) == "test") & (test_share == 0)
     if not is_fixed.any():
         test_share = test_share or TEST_SHARE
@@ -72,7 +69,7 @@ def _require_enough_groups(drawn, classes, parts):
         if len(sizes) < len(parts):
             raise ValueError(
                 f"class {name} has {len(sizes)} usable images or groups of images that belong together (near-copies, or of one patient; the largest "
-                f"group has {sizes.max() if len(sizes) else 0} of {sizes.sum()} images), too few to stand in {', '.join(parts)} apart: add images or "
+                f"group has {sizes.max() if len(sizes) else 0} of {sizes.sum()} images), too few for one each in {', '.join(parts)}: add images or "
                 "patients, or leave it out with CLASSES."
             )
 
@@ -201,8 +198,8 @@ def _choose_groups(groups, members, targets, later, part):
     for name in targets:
         if left[name] <= later:
             raise ValueError(
-                f"class {name} has {left[name]} usable images or groups of images that belong together, too few to stand in "
-                f"training, validation and test apart ({part} would have none): add images, or leave it out with CLASSES."
+                f"class {name} has {left[name]} usable images or groups of images that belong together, too few for "
+                f"one each in training, validation and test ({part} would have none): add images, or leave it out with CLASSES."
             )
 
     def take(group):

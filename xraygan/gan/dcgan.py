@@ -301,7 +301,7 @@ def train_gan(images, recipe, seed, folders, judge=None):
         resumable.state.drop()  # what is used from now on is `best_file`
     elif not np.isfinite(history.iloc[-1]).all():
         raise ValueError(
-            "training the GAN: the losses of the last epoch are no numbers, and there are too few images to choose an earlier one by: "
+            "training the GAN: the losses of the last epoch are NaN (not a number), and there are too few images to choose an earlier one by: "
             "take another GAN_RECIPE, or PRECISION 'float32', with another name for RUN."
         )
     return generator, epoch, history

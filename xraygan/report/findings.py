@@ -24,7 +24,7 @@ DRAWINGS = "**These are drawings, not patients: nothing here is evidence about m
 def describe_baseline(study, metrics):
     """What notebook 1 found, as Markdown; `metrics` is the baseline's, of `metrics.compute_metrics`."""
     record = study.record
-    cost, leaks = record["costs"]["before_gan"], _count_leaks(record)
+    cost, leaks = record["costs"]["before_gan"], _count_leaks(study)
     balanced, sensitivity = (format_metric(name, metrics[name]) for name in ("balanced_accuracy", "sensitivity"))
     what_happened = "were left out of training" if record["on_leak"] == "drop" else "were kept in training"
     near_copies = (
@@ -41,11 +41,12 @@ def describe_baseline(study, metrics):
     )
 
 
-def _count_leaks(record):
+def _count_leaks(study):
     """How many training images have a near-copy or an image of their patient in the test: left out of training, or kept in it."""
+    record = study.record
     if record["on_leak"] == "drop":
         return record["data"]["counts"].get(split.LEAK, {"all": 0})["all"]
-    return record["data"]["leaks"]["train images with their group in test"] if record["test_share"] == 0 else 0
+    return 0 if study.dataset.redraws_test else record["data"]["leaks"]["train images with their group in test"]
 
 
 def describe_shortcuts(shortcuts):
@@ -66,15 +67,15 @@ def _describe_shortcut(table):
         f"With images {table.index[-1]} pixels it is {tiny['balanced_accuracy']:.3f}. "
     )
     if audit.has_shortcut(table):
-        return f"**Shortcut.** {numbers}Most of the score on these data comes from something other than lungs, whatever is added to the training part."
+        return f"**Shortcut.** {numbers}Most of the score on these data can be reached without lungs, whatever is added to the training images."
     whole = table["balanced_accuracy"].iloc[0]
     brightness = (
-        "Coarse brightness alone therefore tells the classes apart about as well as whole images do. "
+        f"**But so small images show no finding, and they are told apart about as well as whole ones ({whole:.3f}): coarse brightness is a shortcut.**"
         if tiny["balanced_accuracy"] >= whole - 0.02
         else ""
     )
     lost = "most" if hidden["share"] < 0.5 else "a part"
-    return f"with the lungs hidden {lost} of the score is lost, so this test raises no alarm. {numbers}{brightness}".rstrip()
+    return f"with the lungs hidden {lost} of the score is lost, so hiding them raises no alarm. {numbers}{brightness}".rstrip()
 
 
 # Notebook 2
@@ -122,13 +123,15 @@ def describe_fidelity(quality, judgement):
         beside = ", ".join(f"{words} {kid[name]:.2f}" for name, words in references.items() if name in kid)
         distances.append(f"{kid['fakes']:.2f} in {space} features ({beside})")
     fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
-    accuracy = f"{judgement['accuracy']:.2f} ({judgement['low']:.2f} to {judgement['high']:.2f})"
+    accuracy = (
+        f"{judgement['accuracy']:.2f} (95 % interval {judgement['low']:.2f} to {judgement['high']:.2f}; 0.50 would be guessing)"
+    )
     strength = (
-        "no better than chance"
+        "no better than by chance"
         if judgement["low"] <= 0.5
-        else "better than chance"
+        else "better than by chance"
         if judgement["low"] < 0.95
-        else "nearly always right"
+        else "nearly always right: the fakes are easily recognised"
     )
     other = rows["kid"].get(("random", "another class"))
     farther = (
@@ -141,7 +144,7 @@ def describe_fidelity(quality, judgement):
         f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
         f"where other real images have {real['recall']:.2f} and {real['coverage']:.2f}; "
         f"{judgement['duplicate_share']:.1%} of the fakes repeat another.",
-        f"A small classifier tells real from fake with accuracy {accuracy}, {strength}.",
+        f"A small classifier tells fakes from real images with accuracy {accuracy}, {strength}.",
     ]
 
 
@@ -181,7 +184,7 @@ def describe_one_run(comparison):
         f"{broken} that it was right about became wrong (broken); exact McNemar test, p = {p_value:.2f}. "
     )
     if p_value >= 0.05:
-        return counts + "That is what chance alone produces, too. One training of each says nothing about the method."
+        return counts + "Chance alone easily produces such a difference. One training of each says nothing about the method."
     direction = "better" if mended > broken else "worse"
     return (
         counts
@@ -200,7 +203,9 @@ def write_verdict(study, contrasts, without_twins):
     folder = study.folders.results
     content = {
         "margins": {metric: METRICS[metric].margin for metric in verdicts.PRIMARY_METRICS},
-        "warnings": list_warnings(study.record, run.read_table(study.folders, "shortcuts.csv", "1_before_gan.ipynb")),
+        "warnings": list_warnings(
+            study.record, run.read_table(study.folders, "shortcuts.csv", "1_before_gan.ipynb"), study.dataset.redraws_test
+        ),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
     }
@@ -246,7 +251,8 @@ OUTCOMES = {
     verdicts.BETTER: "{fakes} are better",
     verdicts.WORSE: "{fakes} are worse",
     verdicts.EQUIVALENT: "equivalent, since a difference within ±{margin:.0f} is too small to matter",
-    verdicts.INCONCLUSIVE: "inconclusive; taken alone, such a comparison notices a true difference of {smallest_seen:.1f} points in 80 of 100 studies",
+    verdicts.INCONCLUSIVE: "inconclusive; so many replicates and images find a true difference in 80 of 100 studies where it is {smallest_seen:.1f} points "
+    "or more, were it the only comparison",
 }
 
 
@@ -281,8 +287,8 @@ def _describe_other_contrasts(verdict, maker):
     others = [row for row in verdict["contrasts"] if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
     lines.append(
-        f"- {len(decided)} of the {len(others)} other comparisons have a clear outcome{':' if decided else '.'} (Outcomes are corrected for the number of "
-        "comparisons, intervals are not.)"
+        f"- {len(decided)} of the {len(others)} other comparisons are better, worse or equivalent{':' if decided else '.'} (Outcomes are corrected for "
+        "the number of comparisons, intervals aren't.)"
     )
     return lines + [f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided]
 
@@ -341,16 +347,17 @@ def write_equal(row, curve):
     return f"{write(row.worth)} real images{interval}"
 
 
-def list_warnings(record, shortcuts):
+def list_warnings(record, shortcuts, redraws_test):
     """What must be said with every verdict of a run.
 
     Args:
         record: the run's.
         shortcuts: `audit.shortcuts_by_setting`.
+        redraws_test: whether each replicate has its own test images.
     """
     warnings = [
         "The interval holds for patients like those of this data set"
-        + (", and for these test images." if record.get("test_share", 0) == 0 else ".")
+        + ("." if redraws_test else ", and for these test images.")
     ]
     if record["is_phantom"]:
         warnings.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
@@ -373,7 +380,8 @@ def list_warnings(record, shortcuts):
             for setting, row in hidden.items()
         )
         warnings.append(
-            f"Shortcut: with the lungs hidden, a small classifier still has {numbers}. Most of what is compared there isn't lungs."
+            f"Shortcut: with the lungs hidden, a small classifier still has {numbers}. Most of that score can be reached without lungs, so a difference "
+            "between remedies need not be about lungs."
         )
     return warnings
 

@@ -45,8 +45,8 @@ def show_rows(images_by_name, title):
 
 
 def show_examples(image_set, source, text):
-    """The first eight training images of each class of a source, a row a class."""
-    in_train = image_set.folders == "train"
+    """The first eight images of each class of a source that aren't in its test folder, a row for each class."""
+    in_train = image_set.folders != "test"  # where the source has no split, all of them
     rows = {}
     for name in source.classes:
         members = in_train & (image_set.labels == image_set.source.classes.index(name))

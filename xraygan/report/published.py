@@ -35,4 +35,5 @@ def publish(folders):
     if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
     for pattern in NUMBERS + (UNITS if folders.run in (STUDY_RUN, SCARCITY_RUN) else ()):
-        disk.copy_files(folders.results.glob(pattern), folders.results, run.PUBLISHED / folders.run)
+        whole = [file for file in folders.results.glob(pattern) if not file.name.startswith(".")]  # no drafts
+        disk.copy_files(whole, folders.results, run.PUBLISHED / folders.run)
