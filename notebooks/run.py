@@ -31,15 +31,36 @@ from xraygan import disk, run
 from xraygan.comparison import metrics, profile
 from xraygan.data import imported, sources
 
-SHARED = ("DATA", "PROFILE", "RUN")
-PARAMETERS = {  # what each notebook takes; the rest it reads from the run's record
-    "1_before_gan": (*SHARED, "CLASSES", "MINORITY", "ALSO", "GROUPS", "CLASSIFIER", "TEST_SHARE"),
-    "2_gan_training": (*SHARED, "GAN_RECIPE", "FAKES"),
-    "3_after_gan": (*SHARED, "SWEEPS", "SCHEDULER"),
+NOTEBOOKS = FIRST, SECOND, THIRD = ("1_before_gan", "2_gan_training", "3_after_gan")
+PARAMETERS = {  # {name: (the notebooks that take it, what it says)}; what a notebook doesn't take it reads in the run's record
+    "DATA": (
+        NOTEBOOKS,
+        "folder of images, CSV of labels, 'kaggle' or 'phantom'; by default data/chest_xray if it's there, else the phantom",
+    ),
+    "PROFILE": (NOTEBOOKS, "quick, study or full, or the path of a YAML file with the same keys; by default quick"),
+    "RUN": (NOTEBOOKS, "name of the run's folders; by default SOURCE-PROFILE"),
+    "CLASSES": ((FIRST,), "comma-separated class folders; by default NORMAL,COVID19 if both exist, else all"),
+    "MINORITY": ((FIRST,), "the class to augment; by default the smallest"),
+    "ALSO": ((FIRST,), "further class folders for a second comparison that tells them apart too, e.g. PNEUMONIA"),
+    "GROUPS": ((FIRST,), "CSV with columns file and group (patients), kept together in the split"),
+    "CLASSIFIER": ((FIRST,), "a name in xraygan/comparison/classifier.py, NETWORKS; by default the original study's CNN"),
+    "TEST_SHARE": (
+        (FIRST,),
+        "share of all images that is drawn for the test, by patient, anew for each replicate; by default the test folder is taken",
+    ),
+    "GAN_RECIPE": ((SECOND,), "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan"),
+    "FAKES": (
+        (SECOND,),
+        "folder of fakes that another tool made, or of the folders 0, 1, … of them, one for each replicate: then no GAN is trained",
+    ),
+    "SWEEPS": ((THIRD,), "yes or no: also try other numbers of fakes (hours more)"),
+    "SCHEDULER": (
+        (THIRD,),
+        "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
+    ),
 }
 SWEEPS = ("fakes", "real")
 YES, NO = ("1", "yes", "true", "on"), ("", "0", "no", "false", "off")
-NOTEBOOKS = tuple(PARAMETERS)
 LONG_LINES_WRAP = ".highlight pre {white-space: pre-wrap}"  # else a page cuts them at its edge
 
 
@@ -59,39 +80,16 @@ def run_notebooks(options):
     source = sources.find_source(options.data, options.classes, options.minority)
     also = sources.add_classes(source, options.also).classes[len(source.classes) :]
     size = profile.load_profile(options.profile)
-    if options.fakes:
-        if options.gan_recipe:
-            raise ValueError("FAKES and GAN_RECIPE were both given, and with FAKES no GAN is trained: leave one out.")
-        options.fakes = imported.find_folder(options.fakes)
-        imported.find_fakes(options.fakes, source.minority, size.num_fakes, size.num_seeds)
-        if options.sweep == "real":
-            raise ValueError(imported.NOT_FROM_FEW)
+    check_generator(options, source, size)
     folders = run.name_folders(run.choose_name(options.run, source.name, options.profile))
-    parameters = {
-        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
-        "PROFILE": name_profile(options.profile),
-        "RUN": options.run,
-        "CLASSES": options.classes,
-        "MINORITY": options.minority,
-        "ALSO": options.also,
-        "GROUPS": options.groups and from_notebooks(find_groups(options.groups)),
-        "SWEEPS": read_switch("SWEEPS", options.sweeps),
-        "SCHEDULER": options.scheduler,
-        "CLASSIFIER": options.classifier,
-        "TEST_SHARE": read_share(options.test_share),
-        "GAN_RECIPE": options.gan_recipe,
-        "FAKES": options.fakes and from_notebooks(options.fakes),
-    }
-    require_text(parameters)
+    parameters = choose_parameters(options, source)
+    names = options.only or (list_needed(folders, options) if options.sweep else NOTEBOOKS)
+    unread = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
+    if unread:
+        asked = describe_asked(parameters, source.classes, source.minority, also, size)
+        require_same(unread, asked, run.read_record(folders))
     if source.is_phantom:
         print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
-    names = options.only or (list_missing(folders, options) if options.sweep else NOTEBOOKS)
-    left_out = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
-    if options.gan_recipe:
-        size.make_recipe(options.gan_recipe)
-    if left_out:
-        asked = describe_asked(parameters, source.classes, source.minority, also, size)
-        require_same(left_out, asked, run.read_record(folders))
     with disk.held(folders.results), processes.private_folder() as private:
         for number, name in enumerate(names, start=1):
             print(f"Notebook {number} of {len(names)}: {name}", flush=True)
@@ -103,10 +101,43 @@ def run_notebooks(options):
     summarise(folders)
 
 
+def check_generator(options, source, size):
+    """Stop where GAN_RECIPE or FAKES can't be what the fakes are to come from.
+
+    Raises:
+        ValueError: both were given, one isn't there, or FAKES holds too few.
+    """
+    if options.gan_recipe and options.fakes:
+        raise ValueError("FAKES and GAN_RECIPE were both given, and with FAKES no GAN is trained: leave one out.")
+    if options.gan_recipe:
+        size.make_recipe(options.gan_recipe)
+    if options.fakes:
+        imported.find_fakes(imported.find_folder(options.fakes), source.minority, size.num_fakes, size.num_seeds)
+        if options.sweep == "real":
+            raise ValueError(imported.NOT_FROM_FEW)
+
+
+def choose_parameters(options, source):
+    """The values that the notebooks get, {name: value}, where paths are from the notebooks' own folder; an empty value isn't given.
+
+    Raises:
+        ValueError: one isn't what it must be.
+    """
+    parameters = {name: getattr(options, name.lower()) for name in PARAMETERS} | {
+        "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
+        "PROFILE": locate_profile(options.profile),
+        "GROUPS": options.groups and from_notebooks(find_groups_file(options.groups)),
+        "FAKES": options.fakes and from_notebooks(imported.find_folder(options.fakes)),
+        "TEST_SHARE": read_share(options.test_share),
+        "SWEEPS": read_switch("SWEEPS", options.sweeps),
+    }
+    require_text(parameters)
+    return parameters
+
+
 def list_unread(names):
     """The parameters that none of these notebooks reads."""
-    read = {parameter for name in names for parameter in PARAMETERS[name]} | set(SHARED)
-    return [parameter for name in NOTEBOOKS for parameter in PARAMETERS[name] if parameter not in read]
+    return [name for name, (readers, _) in PARAMETERS.items() if not set(readers) & set(names) and readers != NOTEBOOKS]
 
 
 def describe_asked(parameters, classes, minority, also, size):
@@ -131,7 +162,7 @@ def require_same(names, asked, record):
     for name in names:
         is_chosen_now = name == "GAN_RECIPE" and made[name] is None
         if made.get(name) != asked[name] and not is_chosen_now:
-            reader = next(notebook for notebook in NOTEBOOKS if name in PARAMETERS[notebook])
+            (reader,) = PARAMETERS[name][0]
             but = f", and the run {record['run']} was made with another" if made.get(name) is not None else ""
             raise ValueError(
                 f"{name} is for notebook {reader}, which doesn't run now{but}: leave {name} out, or choose a new name with RUN."
@@ -143,13 +174,13 @@ def from_notebooks(path):
     return Path(os.path.relpath(path, ROOT / "notebooks")).as_posix()
 
 
-def name_profile(name):
+def locate_profile(name):
     """A profile as the notebooks find it: the name of one of ours, or the path of the user's own."""
     path = profile.find_profile(name)
     return name if path.parent == profile.PROFILES else from_notebooks(path)
 
 
-def find_groups(name):
+def find_groups_file(name):
     path = disk.find_file(name)
     if path is None:
         raise ValueError(f"GROUPS is {name!r}, and there is no such file; give a CSV with the columns file and group.")
@@ -197,22 +228,8 @@ def clean(name):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, text in {
-        "data": "folder with train/CLASS and test/CLASS, 'kaggle' or 'phantom'; by default data/chest_xray if it's there, else the phantom",
-        "profile": "quick, study or full, or the path of a YAML file with the same keys",
-        "run": "name of the run's folders; by default SOURCE-PROFILE",
-        "classes": "comma-separated class folders; by default NORMAL,COVID19 if both exist, else all",
-        "minority": "the class to augment; by default the smallest",
-        "also": "further class folders for a second comparison that tells them apart too, e.g. PNEUMONIA",
-        "groups": "CSV with columns file and group (patients), kept together in the split",
-        "classifier": "a name in xraygan/comparison/classifier.py, NETWORKS; by default the study's CNN",
-        "test-share": "draw this share of all images for the test, by patient, anew for each replicate; by default the test folder is taken",
-        "fakes": "folder of fakes that another tool made, or of the folders 0, 1, … of them, one a replicate: then no GAN is trained",
-        "gan-recipe": "a name in xraygan/gan/recipe.py, RECIPES; by default dcgan",
-        "sweeps": "yes or no: also try other numbers of fakes (hours more)",
-        "scheduler": "address of a Dask scheduler, tcp://…, whose workers see the same folders; by default the local cores",
-    }.items():
-        parser.add_argument(f"--{name}", default="", help=text)
+    for name, (_, text) in PARAMETERS.items():
+        parser.add_argument(f"--{name.lower().replace('_', '-')}", default="", help=text)
     parser.add_argument("--sweep", choices=SWEEPS, help="run this sweep alone, and of the notebooks only those that it needs")
     parser.add_argument("--only", action="append", choices=NOTEBOOKS, help="run this notebook only; may be given again")
     parser.add_argument("--clean", action="store_true", help="delete the run that --run names; without a name, list the runs")
@@ -231,7 +248,7 @@ def execute(name, parameters, folder, source, private):
             papermill.execute_notebook(
                 literally(ROOT / "notebooks" / f"{name}.ipynb"),
                 literally(output),
-                parameters={key: parameters[key] for key in PARAMETERS[name] if parameters[key]},
+                parameters={key: value for key, value in parameters.items() if value and name in PARAMETERS[key][0]},
                 kernel_name="python3",
                 cwd=ROOT / "notebooks",
                 progress_bar=False,
@@ -284,16 +301,16 @@ def without_traces(notebook):
     return notebook
 
 
-def list_missing(folders, options):
+def list_needed(folders, options):
     """The notebooks that a sweep needs and that haven't been run: the first; the second where its fakes are swept or are to be others."""
     try:
         has_fakes = "imported" in run.read_record(folders) or run.is_saved(folders, "dcgan_generator")
         done = {
-            "1_before_gan": run.is_saved(folders, "before_gan"),
-            "2_gan_training": options.sweep == "real" or (has_fakes and not options.fakes),
+            FIRST: run.is_saved(folders, "before_gan"),
+            SECOND: options.sweep == "real" or (has_fakes and not options.fakes),
         }
     except (FileNotFoundError, ValueError):  # there is no record, or none to rely on
-        done = {"1_before_gan": False, "2_gan_training": options.sweep == "real"}
+        done = {FIRST: False, SECOND: options.sweep == "real"}
     return [name for name, is_done in done.items() if not is_done]
 
 

@@ -81,7 +81,7 @@ class Machine:
         judge = fidelity.make_judge(study.load_baseline(), real, validation)
         with run.measured(study.folders, "gan"):
             generator, kept_epoch, history = dcgan.train_gan(real, study.recipe, study.seed, study.folders, judge)
-        study.save_generator(generator)
+        gans.save_generator(study, generator)
         for grid in (study.folders.images / "gan").glob("epoch_*.png"):
             utils.read_png(grid)
         gans.write_fakes(study, study.own, study.seed, generator, study.profile.num_fakes)

@@ -5,6 +5,7 @@ import yaml
 from test_units import TINY, prepare
 
 from xraygan import disk, run
+from xraygan.comparison import gans
 from xraygan.comparison.study import open_study, recall_study
 
 
@@ -47,7 +48,7 @@ def test_notebook_2_writes_down_the_recipe_that_it_was_asked_for(opened, tmp_pat
     hinge = open_study(0, GAN_RECIPE="hinge", **asked)
     assert hinge.recipe.loss == "hinge" and hinge.recipe.image_size == TINY.image_size
     assert run.read_record(study.folders)["recipe"]["loss"] == "logistic", "nothing is written down that wasn't trained"
-    hinge.save_generator(hinge.recipe.build_generator())
+    gans.save_generator(hinge, hinge.recipe.build_generator())
     assert run.read_record(study.folders)["recipe"]["loss"] == "hinge"
     assert open_study(**asked).recipe == hinge.recipe
     with pytest.raises(ValueError, match="GAN_RECIPE is 'stylegan'; choose one of"):
@@ -73,5 +74,5 @@ def test_a_run_has_a_gan_or_the_fakes_of_another_generator(opened, tmp_path, pha
         and recall_study(str(phantom_folder), "study", store=study.store).recipe is None
     )
     ours = open_study(0, GAN_RECIPE="dcgan", FAKES="", **asked)
-    ours.save_generator(ours.recipe.build_generator())
+    gans.save_generator(ours, ours.recipe.build_generator())
     assert ours.imported is None and run.read_record(study.folders)["recipe"] == record["recipe"]

@@ -98,7 +98,7 @@ def test_another_image_size_is_one_number_of_the_profile(image_size, tmp_path, p
     real, held_out = (study.dataset.select_class([study.own.minority], part) for part in ("train", "validation"))
     judge = fidelity.make_judge(study.load_baseline(), real, held_out)
     generator, _, history = dcgan.train_gan(real, study.recipe, study.seed, study.folders, judge)
-    study.save_generator(generator)
+    gans.save_generator(study, generator)
     assert generator.output_shape == (None, image_size, image_size, 1) and len(history) == 1
 
     study = studies.open_study(**shared)

@@ -78,7 +78,7 @@ def prepare(store, data, profile=TINY, also=("PNEUMONIA",)):
     run.write_table(pd.DataFrame({"balanced_accuracy": []}), study.folders, "shortcuts.csv")
     baseline = units.find_key(study, plan.plan_baseline(study))
     run.save_model(study.classifier.build(2), study.folders, "before_gan", unit=baseline)
-    study.save_generator(study.recipe.build_generator())
+    gans.save_generator(study, study.recipe.build_generator())
     return study
 
 
@@ -378,7 +378,7 @@ def test_fakes_of_a_gan_trained_by_another_recipe_are_not_taken_for_this_ones(tm
     study = prepare(tmp_path, phantom_folder, also=())
     images = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
     generator, _, _ = dcgan.train_gan(images, study.recipe, 0, study.folders)
-    study.save_generator(generator)
+    gans.save_generator(study, generator)
     unit = Unit(TWO, "gan", 0, 3)
     gans.ensure_fakes(replace(study, recipe=replace(study.recipe, sample_every=36)), unit)
     assert len(gans.read_fakes(study, TWO, 0)) == 3

@@ -19,6 +19,7 @@ from pathlib import Path
 import utils
 from xraygan import clouds, disk
 
+NOTEBOOK_1, NOTEBOOK_2, NOTEBOOK_3 = NOTEBOOKS = ("1_before_gan.ipynb", "2_gan_training.ipynb", "3_after_gan.ipynb")
 GROWING = ("costs", "files")  # what a record gains as the run goes on, entry by entry
 GAINED = (*GROWING, "recipe", "imported")  # and what notebook 1 keeps of it when it runs again
 SPLIT = "split.csv"  # all that a run makes is made from it
@@ -218,7 +219,7 @@ def read_record(folders):
         if record.get("run", folders.run) == folders.run:
             return record
         wrong = f"is that of the run {record['run']}"
-    raise disk.DamagedError(f"{disk.display_path(path)} {wrong}: run notebooks/1_before_gan.ipynb again, then the others.")
+    raise disk.DamagedError(f"{disk.display_path(path)} {wrong}: run notebooks/{NOTEBOOK_1} again, then the others.")
 
 
 def note(folders, **entries):

@@ -1,8 +1,41 @@
-"""The GANs of a study: one for each choice of real images of the minority class and each seed, and their fakes; or those of another generator."""
+"""The GANs of a study: one for each choice of real images of the minority class and each seed, and their fakes; or those of another generator.
 
-from xraygan import disk, run
+The GAN of the run's own seed, trained on all images, is notebook 2's: its generator is kept as a model of the run.
+"""
+
+from xraygan import disk, keys, run
 from xraygan.data import imported
 from xraygan.gan import dcgan, fakes, fidelity, memorisation
+
+
+def save_generator(study, generator):
+    """Keep notebook 2's generator, what it was made from, and its recipe in the record."""
+    run.note(study.folders, recipe=vars(study.recipe), imported=None)
+    run.save_model(generator, study.folders, dcgan.GENERATOR, **_list_sources_of_generator(study))
+
+
+def load_generator(study):
+    """The generator that notebook 2 saved.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+        ValueError: the file isn't what the record knows, or was made from another split or by another recipe.
+    """
+    require_generator(study)
+    return dcgan.load_generator(study.folders, study.recipe)
+
+
+def require_generator(study):
+    """Stop where notebook 2's generator isn't there, isn't what the record knows, or is of another split or recipe."""
+    path = study.folders.models / f"{dcgan.GENERATOR}.keras"
+    if study.recipe is None:
+        disk.require(path, run.NOTEBOOK_2)
+        raise ValueError(f"{disk.display_path(path)} is of an unknown recipe: run notebooks/{run.NOTEBOOK_2} again.")
+    run.require_signed(study.folders, path, run.NOTEBOOK_2, **_list_sources_of_generator(study))
+
+
+def _list_sources_of_generator(study):
+    return {"recipe": keys.digest(dcgan.describe_training(study.recipe))}
 
 
 def import_fakes(study, folder):
@@ -52,7 +85,7 @@ def ensure_fakes(study, unit):
         return  # notebook 2 wrote all of them
     folders = open_gan_folders(study, setting, seed)
     if is_of_notebook_2(study, setting, seed):
-        generator = study.load_generator()
+        generator = load_generator(study)
     else:
         run.start_record(folders, gan=vars(study.recipe), minority=setting.minority, num_real=setting.num_real, seed=seed)
         parts = study.dataset.select_all(setting, seed)
@@ -70,12 +103,12 @@ def write_fakes(study, setting, seed, generator, count):
     """Draw the first `count` fakes of the GAN of a setting and seed, if they aren't there, and sign their manifest."""
     folders = open_gan_folders(study, setting, seed)
     fakes.write_fakes(generator, folders.generated, setting.minority, count, first_seed=0)
-    run.sign(folders, folders.generated / "manifest.csv", **_list_sources(study, setting, seed))
+    run.sign(folders, folders.generated / "manifest.csv", **_list_sources_of_fakes(study, setting, seed))
 
 
-def _list_sources(study, setting, seed):
+def _list_sources_of_fakes(study, setting, seed):
     """What the fakes of a GAN are made from, as far as a file says it."""
-    generator = study.folders.models / "dcgan_generator.keras"
+    generator = study.folders.models / f"{dcgan.GENERATOR}.keras"
     return {generator.name: disk.hash_file(generator)} if is_of_notebook_2(study, setting, seed) else {}
 
 
@@ -89,11 +122,11 @@ def read_fakes(study, setting, seed, count=None):
     if study.imported:
         return _read_imported(study, setting, seed, count)
     folders = open_gan_folders(study, setting, seed)
-    notebook = "3_after_gan.ipynb"
+    notebook = run.NOTEBOOK_3
     if is_of_notebook_2(study, setting, seed):
-        notebook = "2_gan_training.ipynb"
-        study.require_generator()
-    run.require_signed(folders, folders.generated / "manifest.csv", notebook, **_list_sources(study, setting, seed))
+        notebook = run.NOTEBOOK_2
+        require_generator(study)
+    run.require_signed(folders, folders.generated / "manifest.csv", notebook, **_list_sources_of_fakes(study, setting, seed))
     return fakes.read_fakes(folders.generated, setting.minority, study.recipe.image_size, count)[0]
 
 
@@ -103,7 +136,7 @@ def _read_imported(study, setting, seed, count):
     images, _ = fakes.read_fakes(folder, setting.minority, study.profile.image_size)
     if imported.hash_images(images) != study.imported.choose_digest(seed - study.seed):
         raise ValueError(
-            f"the images in {disk.display_path(folder)} aren't those that notebook 2 copied there: run notebooks/2_gan_training.ipynb again."
+            f"the images in {disk.display_path(folder)} aren't those that notebook 2 copied there: run notebooks/{run.NOTEBOOK_2} again."
         )
     return images[:count]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import utils
-from xraygan import backend, clouds, disk, keys, run
+from xraygan import backend, clouds, disk, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import profile as profiles
 from xraygan.comparison.classifier import Classifier
@@ -14,7 +14,6 @@ from xraygan.data import audit, dataset, imported, sources, split
 from xraygan.gan import dcgan
 from xraygan.gan.recipe import Recipe
 
-NOTEBOOK_2 = "2_gan_training.ipynb"
 UNIT_THREADS = 1  # processor threads of a classifier's training, in a notebook as in a worker: its last digits depend on them
 
 
@@ -97,34 +96,7 @@ class Study:
             ValueError: the file isn't what the record knows, or is of another training.
         """
         model, key = self.classifier.build(len(self.own.classes)), units.find_key(self, plan.plan_baseline(self))
-        return run.load_weights(model, self.folders, "before_gan", "1_before_gan.ipynb", unit=key)
-
-    def save_generator(self, generator):
-        """Write notebook 2's generator, what it was made from, and its recipe into the record."""
-        run.note(self.folders, recipe=vars(self.recipe), imported=None)
-        run.save_model(generator, self.folders, "dcgan_generator", **self._list_sources())
-
-    def load_generator(self):
-        """The generator that notebook 2 saved.
-
-        Raises:
-            FileNotFoundError: there is none yet.
-            ValueError: the file isn't what the record knows, or was made from another split or by another recipe.
-        """
-        self.require_generator()
-        return dcgan.load_generator(self.folders, self.recipe)
-
-    def require_generator(self):
-        """Stop where notebook 2's generator isn't there, isn't what the record knows, or is of another split or recipe."""
-        path = self.folders.models / "dcgan_generator.keras"
-        if self.recipe is None:
-            disk.require(path, NOTEBOOK_2)
-            raise ValueError(f"{disk.display_path(path)} is of an unknown recipe: run notebooks/{NOTEBOOK_2} again.")
-        run.require_signed(self.folders, path, NOTEBOOK_2, **self._list_sources())
-
-    def _list_sources(self):
-        """What notebook 2's generator is made from."""
-        return {"recipe": keys.digest(dcgan.describe_training(self.recipe))}
+        return run.load_weights(model, self.folders, "before_gan", run.NOTEBOOK_1, unit=key)
 
 
 @dataclass(frozen=True)
@@ -253,7 +225,7 @@ def open_study(threads=UNIT_THREADS, **asked):
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
     _require_settings(record, profile, machine)
-    run.require_signed(folders, folders.results / "shortcuts.csv", "1_before_gan.ipynb")  # read at the end: known now
+    run.require_signed(folders, folders.results / "shortcuts.csv", run.NOTEBOOK_1)  # read at the end: known now
     if sentence := run.describe_other_packages(record, machine):
         print(sentence)
     recipe = Recipe(**record["recipe"]) if "recipe" in record else None
@@ -274,7 +246,7 @@ def _choose_recipe(folders, record, profile, asked):
     """The recipe that notebook 2 was asked for; None where FAKES names another generator's images."""
     if not asked.get("FAKES"):
         return profile.make_recipe(asked["GAN_RECIPE"])
-    if "dcgan_generator.keras" in record["files"]:
+    if f"{dcgan.GENERATOR}.keras" in record["files"]:
         raise ValueError(
             f"the run {folders.run} has a GAN and its fakes: choose another name with RUN for those that FAKES names."
         )
@@ -305,7 +277,9 @@ def _require_sizes(recipe, profile):
         if getattr(recipe, name) != getattr(asked, name)
     ]
     if changed:
-        raise ValueError(f"the GAN was trained with {', '.join(changed)}: run notebooks/{NOTEBOOK_2} again with this PROFILE.")
+        raise ValueError(
+            f"the GAN was trained with {', '.join(changed)}: run notebooks/{run.NOTEBOOK_2} again with this PROFILE."
+        )
 
 
 def _require_settings(record, profile, machine):

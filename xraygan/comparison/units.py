@@ -19,7 +19,7 @@ from xraygan.comparison.classifier import predict, read_predictions, tabulate_pr
 from xraygan.data import dataset
 from xraygan.gan import dcgan
 
-MADE_IN = {"before_gan": "1_before_gan.ipynb", "after_gan": "3_after_gan.ipynb"}  # a kept model's notebook
+MADE_IN = {"before_gan": run.NOTEBOOK_1, "after_gan": run.NOTEBOOK_3}  # a kept model's notebook
 
 
 @dataclass(frozen=True)

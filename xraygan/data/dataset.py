@@ -114,7 +114,7 @@ def open_dataset(data, folders):
         ValueError: the images are no longer the ones it saw, or the split isn't the one that it made.
     """
     record = run.read_record(folders)
-    path = run.require_signed(folders, folders.results / run.SPLIT, "1_before_gan.ipynb")
+    path = run.require_signed(folders, folders.results / run.SPLIT, run.NOTEBOOK_1)
     return _open(data, folders, record["data"]["fingerprint"], disk.hash_file(path))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xraygan import disk
+from xraygan import disk, run
 from xraygan.data import loading, tree
 
 MOST = 2000  # fakes of a replicate that are taken: as many as a sweep over their number adds at most
@@ -60,7 +60,7 @@ def require_enough(imported, num_fakes, num_replicates):
     if imported.number < num_fakes or replicates < num_replicates:
         raise ValueError(
             f"notebook 2 imported {imported.number} fakes for {'all' if imported.is_shared else replicates} replicates, and this PROFILE asks for "
-            f"{num_fakes} for {num_replicates}: run notebooks/2_gan_training.ipynb again, with as many in FAKES."
+            f"{num_fakes} for {num_replicates}: run notebooks/{run.NOTEBOOK_2} again, with as many in FAKES."
         )
 
 

@@ -245,7 +245,7 @@ def read_split(folders):
         FileNotFoundError: there is none yet.
         ValueError: it was changed since.
     """
-    return run.read_table(folders, run.SPLIT, "1_before_gan.ipynb")
+    return run.read_table(folders, run.SPLIT, run.NOTEBOOK_1)
 
 
 def list_unseen_test_files(split):

@@ -16,6 +16,7 @@ from xraygan import backend, disk, keys, run, training
 from xraygan.gan import augmentation, fakes, fidelity, losses
 
 GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
+GENERATOR = "dcgan_generator"  # the file of notebook 2's
 NUM_JUDGED = 256  # fakes that are judged at a sampled epoch
 
 
@@ -329,4 +330,4 @@ def load_generator(folders, recipe):
         FileNotFoundError: there is none yet.
         ValueError: the file isn't what the record knows.
     """
-    return run.load_weights(recipe.build_generator(), folders, "dcgan_generator", "2_gan_training.ipynb")
+    return run.load_weights(recipe.build_generator(), folders, GENERATOR, run.NOTEBOOK_2)

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 import utils
-from xraygan import disk, keys
+from xraygan import disk, keys, run
 from xraygan.data import loading
 
 BATCH_SIZE = 64
-AGAIN = "run notebooks/2_gan_training.ipynb again"
+AGAIN = f"run notebooks/{run.NOTEBOOK_2} again"
 COLUMNS = ("file", "class", "sha256")  # of the manifest
 
 
@@ -102,7 +102,7 @@ def read_fakes(folder, class_name, image_size=utils.IMAGE_SIZE, count=None):
         FileNotFoundError: notebook 2 hasn't written them.
         ValueError: they are fewer, of another class, or not as they were written.
     """
-    manifest = _read_manifest(disk.require(folder / "manifest.csv", "2_gan_training.ipynb"))
+    manifest = _read_manifest(disk.require(folder / "manifest.csv", run.NOTEBOOK_2))
     if count is not None and count > len(manifest):
         raise ValueError(f"{count} fakes are asked for, and {disk.display_path(folder)} has {len(manifest)}: {AGAIN}.")
     manifest = manifest.head(count)

@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 
-from xraygan import disk
+from xraygan import disk, run
 
-NOTEBOOKS = tuple(disk.ROOT / "notebooks" / f"{name}.ipynb" for name in ("1_before_gan", "2_gan_training", "3_after_gan"))
+NOTEBOOKS = tuple(disk.ROOT / "notebooks" / name for name in run.NOTEBOOKS)
 PAGES = (disk.ROOT / "README.md", *NOTEBOOKS)
 ON_GITHUB = re.compile(
     r"(?:https://|ssh://)?(?:git@)?github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?"

@@ -204,7 +204,7 @@ def write_verdict(study, contrasts, without_twins):
     content = {
         "margins": {metric: METRICS[metric].margin for metric in verdicts.PRIMARY_METRICS},
         "warnings": list_warnings(
-            study.record, run.read_table(study.folders, "shortcuts.csv", "1_before_gan.ipynb"), study.dataset.redraws_test
+            study.record, run.read_table(study.folders, "shortcuts.csv", run.NOTEBOOK_1), study.dataset.redraws_test
         ),
         "contrasts": _list_rows(contrasts),
         "without_twins": _list_rows(without_twins),
