@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from xraygan import disk
+from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.report import figures, findings, published
 
@@ -116,18 +117,38 @@ WORTH = pd.DataFrame(
 
 
 def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_ends():
-    text = findings.describe_scarcity(WORTH, CURVE, pd.DataFrame([CONTRAST]), {"asked": 9, "finished": 9})
+    text = findings.describe_scarcity(
+        scarcity.Scarcity(None, CURVE, pd.DataFrame([CONTRAST]), WORTH, {"asked": 9, "finished": 9})
+    )
     assert text.startswith(
-        "**With 25 real images of patients, adding fakes is as good as having 1,000 or more real images (95 % interval 990 to 1,020 or more).** "
-        "The simple remedies: oversampling: 28 real images (95 % interval 18 or fewer to 48)."
+        "**With 25 real images of patients, adding fakes gives the AUROC of 1,000 or more real images alone (95 % interval 990 to 1,020 or more): "
+        "more than there were, so a gain is shown.** The simple remedies equal: oversampling 28 real images alone (95 % interval 18 or fewer to 48)."
     )
     assert "**Fakes against nothing added**" in text and "more real:" not in text
 
 
 def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
-    text = findings.describe_scarcity(WORTH, CURVE, None, {"asked": 9, "finished": 4})
-    assert text.startswith("**Not finished: 4 of 9 trainings. These are the numbers so far, and no verdict.**")
-    assert "Fakes against nothing added" not in text
+    worth = WORTH[WORTH["arm"] != "gan"]
+    text = findings.describe_scarcity(scarcity.Scarcity(None, CURVE, None, worth, {"asked": 9, "finished": 4}))
+    assert text.startswith(
+        "**Not finished: 4 of 9 trainings. These are the numbers so far, and no verdict.**\n\nWith 25 real images"
+    )
+    assert "the fakes aren't there yet." in text and "Fakes against nothing added" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (1, 9, "a gain is shown"),
+        (-3, 5, "the interval contains 115, so no gain is shown"),
+        (-9, -1, "does harm"),
+        (np.nan, np.nan, "too few replicates for an interval"),
+    ],
+)
+def test_a_gain_is_shown_only_by_an_interval_beyond_what_there_was(low, high, words):
+    worth = pd.DataFrame([{"num_real": 115, "arm": "gan", "worth": 2, "worth_low": low, "worth_high": high}])
+    text = findings.describe_scarcity(scarcity.Scarcity(None, CURVE, None, worth, {"asked": 9, "finished": 4}))
+    assert words in text
 
 
 @pytest.mark.parametrize(
@@ -197,9 +218,7 @@ def test_the_published_study_of_few_patients_is_described_from_its_files():
         assert text == "The study is declared, and nothing of it is trained yet."
     else:
         counts = disk.read_json(state)
-        assert "adding fakes is as good as having" in text and ("Not finished" in text) == (
-            counts["finished"] < counts["asked"]
-        )
+        assert "adding fakes gives the AUROC of" in text and ("Not finished" in text) == (counts["finished"] < counts["asked"])
 
 
 def test_brightness_is_that_of_all_pixels_together(rng):

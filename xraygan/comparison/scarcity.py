@@ -10,6 +10,8 @@ from xraygan.comparison import exchange, plan, tables, units
 from xraygan.data import imported
 
 FOLDER = "few_patients"  # in results/RUN/
+TABLES = ("trainings", "curve", "contrasts", "worth")
+NO_REMEDIES = ("nothing", "more_real")  # what remedies are compared with
 
 
 class Scarcity(NamedTuple):
@@ -21,12 +23,14 @@ class Scarcity(NamedTuple):
         contrasts: `verdict.reach_verdict`, the primary setting being the one with fewest real images; None before all trainings are
             finished, so that nobody reads a verdict from the first of them.
         worth: `exchange.tabulate_worth`.
+        state: {"asked": number of trainings, "finished": how many of them are finished}.
     """
 
     trainings: pd.DataFrame
     curve: pd.DataFrame
     contrasts: pd.DataFrame | None
     worth: pd.DataFrame
+    state: dict
 
 
 def list_units(study):
@@ -46,34 +50,45 @@ def explain_nothing(study):
 
 
 def summarise(study):
-    """Tables of what is finished, also written to results/RUN/few_patients/: `Scarcity`, or None where nothing can be said yet.
+    """What is finished, also written to results/RUN/few_patients/: `Scarcity`, or None where nothing can be said yet.
 
     Nothing can be said before one replicate of every arm at one number and two points of the curve are finished.
     """
     compared = plan.plan_scarcity(study)
     settings = list(dict.fromkeys(unit.setting for unit in compared))
-    finished = [
-        unit for of in settings for unit in tables.list_comparable(study, [unit for unit in compared if unit.setting == of])
-    ]
+    by_setting = [[unit for unit in compared if unit.setting == setting] for setting in settings]
+    finished = [unit for wanted in by_setting for unit in tables.list_comparable(study, wanted)]
     curve = [unit for unit in dict.fromkeys([*plan.plan_curve(study), *compared]) if unit.arm == "nothing"]
     curve = [unit for unit in curve if units.is_finished(study, unit)]
     if not finished or len({unit.setting for unit in curve}) < 2:
         return None
-    trainings, of_curve = (_tabulate(study, of) for of in (finished, curve))
-    asked, num_finished, folder = len(list_units(study)), len({*finished, *curve}), study.folders.results / FOLDER
-    contrasts = (
-        tables.compare_arms(study, finished, min(settings, key=lambda setting: setting.num_real))
-        if num_finished == asked
-        else None
-    )
-    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve))
-    for name in ("trainings", "curve", "worth"):
-        utils.write_table(getattr(found, name), folder / f"{name}.csv")
-    (folder / "contrasts.csv").unlink(missing_ok=True)
-    if contrasts is not None:
-        utils.write_table(contrasts, folder / "contrasts.csv")
-    disk.write_json(folder / "state.json", {"asked": asked, "finished": num_finished})
+    trainings, of_curve = (_tabulate(study, wanted) for wanted in (finished, curve))
+    state = {"asked": len(list_units(study)), "finished": len({*finished, *curve})}
+    is_whole, fewest = state["finished"] == state["asked"], min(settings, key=lambda setting: setting.num_real)
+    contrasts = tables.compare_arms(study, finished, fewest) if is_whole else None
+    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve), state)
+    _write(found, study.folders.results / FOLDER)
     return found
+
+
+def _write(found, folder):
+    for name in TABLES:
+        table = getattr(found, name)
+        if table is None:
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+        else:
+            utils.write_table(table, folder / f"{name}.csv")
+    disk.write_json(folder / "state.json", found.state)
+
+
+def read(results):
+    """What `summarise` wrote below a run's results: `Scarcity`, or None where there is nothing."""
+    folder = results / FOLDER
+    if not (folder / "state.json").exists():
+        return None
+    files = {name: folder / f"{name}.csv" for name in TABLES}
+    stored = {name: utils.read_table(file) if file.exists() else None for name, file in files.items()}
+    return Scarcity(**stored, state=disk.read_json(folder / "state.json"))
 
 
 def _tabulate(study, wanted):

@@ -318,14 +318,11 @@ def show_scarcity(found, study):
 
 def show_published(folder):
     """The same of a published study, from its tables; nothing where there are none yet."""
-    tables = folder / scarcity.FOLDER
-    if (tables / "worth.csv").exists():
-        worth, curve = (utils.read_table(tables / f"{name}.csv") for name in ("worth", "curve"))
-        state = disk.read_json(tables / "state.json")
+    if found := scarcity.read(folder):
         title = "real radiographs: how many real images a remedy equals"
-        if state["finished"] < state["asked"]:
-            title += f"\n{state['finished']} of {state['asked']} trainings are finished, no verdict yet"
-        draw_exchange(worth, curve, title)
+        if found.contrasts is None:
+            title += f"\n{found.state['finished']} of {found.state['asked']} trainings are finished, no verdict yet"
+        draw_exchange(found.worth, found.curve, title)
 
 
 def draw_exchange(worth, curve, title):
@@ -336,7 +333,7 @@ def draw_exchange(worth, curve, title):
         curve: trainings of the arm "nothing": columns num_real and auroc.
         title: of the figure.
     """
-    worth = worth[~worth["arm"].isin(("nothing", "more_real"))]
+    worth = worth[~worth["arm"].isin(scarcity.NO_REMEDIES)]
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 2.6 + 0.24 * len(worth)), width_ratios=(1.15, 1))
     _draw_learning_curve(axes[0], worth, curve)
     _draw_equal_numbers(axes[1], worth, curve)

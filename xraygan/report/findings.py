@@ -296,38 +296,45 @@ def _describe_other_contrasts(verdict, maker):
 # Few patients
 
 
-def describe_scarcity(worth, curve, contrasts, state):
-    """What remedies are worth where patients are few, as Markdown.
-
-    Args:
-        worth: `exchange.tabulate_worth`, or its CSV.
-        curve: the trainings of the learning curve, or their CSV.
-        contrasts: `verdict.reach_verdict`, or its CSV; None before the study is finished.
-        state: {"asked": number of trainings, "finished": how many of them are finished}.
-    """
-    lines = []
-    if state["finished"] < state["asked"]:
+def describe_scarcity(found):
+    """What remedies are worth where patients are few, as Markdown; `found` is `scarcity.Scarcity`, also as it is read from files."""
+    is_finished, lines = found.contrasts is not None, []
+    if not is_finished:
         lines.append(
-            f"**Not finished: {state['finished']} of {state['asked']} trainings. These are the numbers so far, and no verdict.**"
+            f"**Not finished: {found.state['finished']} of {found.state['asked']} trainings. These are the numbers so far, and no verdict.**"
         )
-    for num_real, rows in worth.groupby("num_real"):
-        values = {row.arm: write_equal(row, curve) for row in rows.itertuples() if row.arm not in ("nothing", "more_real")}
-        gan = f"adding fakes is as good as having {values.pop('gan')}" if "gan" in values else "the fakes aren't there yet"
-        others = "; ".join(f"{write_arm(arm)}: {words}" for arm, words in values.items())
-        lines.append(f"**With {num_real} real images of patients, {gan}.** The simple remedies: {others}.")
-    if state["finished"] == state["asked"]:
-        lines.append(describe_answer(_list_rows(contrasts)))
+    for num_real, rows in found.worth.groupby("num_real"):
+        remedies = {row.arm: row for row in rows.itertuples() if row.arm not in scarcity.NO_REMEDIES}
+        answer = f"With {num_real} real images of patients, {_describe_fakes(remedies.pop('gan', None), found.curve)}."
+        others = "; ".join(f"{write_arm(arm)} {write_equal(row, found.curve)}" for arm, row in remedies.items())
+        lines.append(f"{f'**{answer}**' if is_finished else answer} The simple remedies equal: {others}.")
+    if is_finished:
+        lines.append(describe_answer(_list_rows(found.contrasts)))
     return "\n\n".join(lines)
+
+
+def _describe_fakes(row, curve):
+    """What fakes are worth, from a row of `exchange.tabulate_worth`; None where there are none yet."""
+    if row is None:
+        return "the fakes aren't there yet"
+    return f"adding fakes gives the AUROC of {write_equal(row, curve)}: {_describe_gain(row)}"
+
+
+def _describe_gain(row):
+    """What the interval of a remedy's worth says, in words."""
+    if pd.isna(row.worth_low):
+        return "there are too few replicates for an interval"
+    if row.worth_low > 0:
+        return "more than there were, so a gain is shown"
+    if row.worth_high < 0:
+        return "fewer than there were, so it does harm"
+    return f"the interval contains {row.num_real}, so no gain is shown"
 
 
 def describe_published(folder):
     """What the published study of few patients says, as Markdown, from its tables."""
-    tables = folder / scarcity.FOLDER
-    if not (tables / "worth.csv").exists():
-        return "The study is declared, and nothing of it is trained yet."
-    worth, curve = (utils.read_table(tables / f"{name}.csv") for name in ("worth", "curve"))
-    contrasts = utils.read_table(tables / "contrasts.csv") if (tables / "contrasts.csv").exists() else None
-    return describe_scarcity(worth, curve, contrasts, disk.read_json(tables / "state.json"))
+    found = scarcity.read(folder)
+    return describe_scarcity(found) if found else "The study is declared, and nothing of it is trained yet."
 
 
 def write_equal(row, curve):
@@ -344,7 +351,7 @@ def write_equal(row, curve):
         return f"{number:,}" + (" or fewer" if number <= first else " or more" if number >= last else "")
 
     interval = "" if pd.isna(row.worth_low) else f" (95 % interval {write(row.worth_low)} to {write(row.worth_high)})"
-    return f"{write(row.worth)} real images{interval}"
+    return f"{write(row.worth)} real images alone{interval}"
 
 
 def list_warnings(record, shortcuts, redraws_test):
