@@ -263,7 +263,7 @@ def test_the_effect_of_leaks_is_the_mean_over_seeds(whole):
     nothing = [unit for unit in wanted if unit.arm == "nothing" and unit.setting == SCARCE]
     effect = tables.compare_leaks(study, nothing)
     scores = table[(table["arm"] == "nothing") & (table["setting"] == SCARCE.name)]["balanced_accuracy"]
-    assert effect["test_images"].tolist() == ["all", "without a twin"]
+    assert effect["test_images"].tolist() == ["all", "without a near-copy"]
     assert effect["balanced_accuracy"].iloc[0] == pytest.approx(scores.mean())
 
 

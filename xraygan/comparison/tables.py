@@ -85,16 +85,16 @@ def _judge_arm(metric, replicates, setting, files):
 
 
 def compare_leaks(study, wanted):
-    """The balanced accuracy of finished units by setting, on all test images and on those without a twin in the train folder.
+    """The balanced accuracy of finished units by setting, on all test images and on those without a near-copy in the train folder.
 
     Returns:
-        DataFrame: setting, test_images ("all", "without a twin"), number, balanced_accuracy (mean of the seeds).
+        DataFrame: setting, test_images ("all", "without a near-copy"), number, balanced_accuracy (mean of the seeds).
     """
     unseen = set(split.list_unseen_test_files(split.read_split(study.folders)))
     rows = []
     for setting in dict.fromkeys(unit.setting for unit in wanted):
         predictions = [read_unit_predictions(study, unit) for unit in wanted if unit.setting == setting]
-        kinds = {"all": predictions, "without a twin": [table[table["file"].isin(unseen)] for table in predictions]}
+        kinds = {"all": predictions, "without a near-copy": [table[table["file"].isin(unseen)] for table in predictions]}
         for kind, chosen in kinds.items():
             scores = [metrics.compute_metrics(table, setting.classes, setting.minority) for table in chosen]
             mean = pd.Series([score["balanced_accuracy"] for score in scores], dtype=float).mean()  # undefined: left empty

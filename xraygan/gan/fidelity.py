@@ -315,13 +315,13 @@ def _draw(features, size, rng):
 
 
 def format_table(table):
-    """`Judge.table` (or its CSV) as a reader wants it: a row a space and set, the distance with its interval."""
-    shown = table[["space", "images"]].copy()
+    """`Judge.table` (or its CSV) as a reader wants it: a row for each space and set, the distance with its interval."""
+    shown = table[["space", "images"]].rename(columns={"space": "features"})
     shown["KID (95 % interval)"] = [f"{row.kid:.3f} ({row.low:.3f} to {row.high:.3f})" for row in table.itertuples()]
     for measure in ("precision", "recall", "density", "coverage"):
         shown[measure] = table[measure].map("{:.2f}".format)
-    shown["of images, held-out"] = [f"{row.judged:,}, {row.held_out:,}" for row in table.itertuples()]
-    return shown.sort_values("space", kind="stable").set_index(["space", "images"])
+    shown["images compared"], shown["test images"] = (table[name].map("{:,}".format) for name in ("judged", "held_out"))
+    return shown.sort_values("features", kind="stable").set_index(["features", "images"])
 
 
 def draw_uniform(num_images, image_size=utils.IMAGE_SIZE):

@@ -198,7 +198,7 @@ def write_verdict(study, contrasts, without_twins):
     Args:
         study: `study.Study`.
         contrasts: `tables.compare_arms` of all test images.
-        without_twins: the same of those without a twin in the train folder.
+        without_twins: the same of those without a near-copy in the train folder.
     """
     folder = study.folders.results
     content = {
