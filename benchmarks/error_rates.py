@@ -65,15 +65,15 @@ FEW_PATIENTS = Regime(
     ease=1.06, threshold=0.23, replicate=0.20, image=0.73, arm_image=0.25, rest=0.56, share_drawn=0.5, images=400
 )
 REGIMES = {
-    "replicates": Regime(replicate=0.3, threshold=0.4),
-    "images": Regime(arm_image=0.8),
-    "residual": Regime(rest=1.2),
+    "trainings differ more": Regime(replicate=0.3, threshold=0.4),
+    "remedies differ by image": Regime(arm_image=0.8),
+    "more chance": Regime(rest=1.2),
     # Its three classes; their scores have longer tails, so the mean is chosen that gets as many right, 97.5 %.
     "near the ceiling": Regime(ease=1.96, threshold=0.13, replicate=0.17, image=0.89, arm_image=0.19, rest=0.36, images=400),
     "patients with four images": Regime(patient=0.6, arm_patient=0.8, image=0.5, images_a_patient=4),
     "patients of both classes": Regime(patient=0.6, arm_patient=0.8, image=0.5, in_both_classes=True),
     "few patients, test drawn anew": FEW_PATIENTS,
-    "an arm that varies more": Regime(replicate=0.15, spread_of_gan=2.0),
+    "one remedy varies more": Regime(replicate=0.15, spread_of_gan=2.0),
 }
 EFFECTS = (0.1, 0.2, 0.3, 0.5)  # of the GAN's mean score
 

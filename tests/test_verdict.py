@@ -79,7 +79,7 @@ def test_planted_parts_of_the_variance_are_found(rng):
 
 
 def test_eight_points_are_found():
-    regime, rng = error_rates.REGIMES["images"], np.random.default_rng(0)
+    regime, rng = error_rates.REGIMES["remedies differ by image"], np.random.default_rng(0)
     found = []
     for _ in range(60):
         judged, labels, groups = error_rates.simulate(regime, 10, rng, better={"gan": 1.0})
