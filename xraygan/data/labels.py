@@ -154,6 +154,31 @@ def list_labelled(folder, path):
         ValueError: a column is missing, a part of the split isn't understood, or two rows contradict each other.
     """
     name = tree.name_file(path, folder.path)
+    text, notes = _read_columns(path, name)
+    used, about_rows = _choose_rows(text, name)
+    parts = _read_parts(text, used, name)
+    files, masks = _list_files(folder)
+    records, lost, about_places = _match_rows(text[used], parts[used], files, folder.path, name)
+    notes += about_rows + about_places
+    if not records:
+        return Listing(folder.path, [], (), lost, {}, [_explain_nothing(name, _write_paths(text[used]), files)])
+    records, about_repeats = _drop_repeats(records, name)
+    records = layouts.keep_apart(records, folder.path)
+    about_parts = []
+    if "split" not in text:
+        records, about_parts = _take_parts_of_folders(records, name)
+    classes, about_classes = layouts.find_common_classes((record.part, record.label) for record in records)
+    unnamed = folder.num_images - len({record.path for record in records}) - masks
+    notes += about_repeats + about_parts + _describe_records(records, unnamed, name)
+    return Listing(folder.path, records, classes, lost, {}, notes + about_classes)
+
+
+def _read_columns(path, name):
+    """A table's columns under our names for them, as text without blanks about it, a DataFrame; and which they are, in a list of one sentence.
+
+    Raises:
+        ValueError: one that is needed is missing.
+    """
     table = read_people_table(path, name)
     columns = find_columns(table.columns)
     for kind in ("file", "label"):
@@ -162,48 +187,54 @@ def list_labelled(folder, path):
                 f"{name} has no column {kind!r}; its columns are {', '.join(map(str, table.columns))}. Call the columns file, label and, where "
                 f"they are known, patient and split; those of {NIH_AND_COHEN} are understood too."
             )
-    text = {kind: table[heading].str.strip() for kind, heading in columns.items()}
-    used = (text["file"] != "") & (text["label"] != "")
-    notes = [f"The labels are those of {name}: {_name_columns(columns)}."]
+    text = pd.DataFrame({kind: table[heading].str.strip() for kind, heading in columns.items()})
+    return text, [f"The labels are those of {name}: {_name_columns(columns)}."]
+
+
+def _choose_rows(text, name):
+    """Which rows are used, `bool (N,)`, and a sentence about each kind that isn't."""
+    used, notes = (text["file"] != "") & (text["label"] != ""), []
     if not used.all():
         notes.append(f"{(~used).sum()} rows of {name} name no file or no label, and were left out.")
-    is_ct = _find_ct(text)
-    if is_ct is not None and (used & is_ct).any():
-        notes.append(f"{(used & is_ct).sum()} rows of {name} are CT and no radiographs by their own column, and were left out.")
-        used &= ~is_ct
-    parts = _read_parts(text, used, name)
-    names = _name_classes(text["label"][used], name)
-    files, masks = _list_files(folder)
-    wanted = text["file"]
-    if "folder" in text:
-        wanted = (text["folder"] + "/").where(text["folder"] != "", "") + wanted
-    found, about_places = find_files(wanted[used], list(files), folder.path, name)
-    notes += about_places
+    is_ct = used & _find_ct(text)
+    if is_ct.any():
+        notes.append(f"{is_ct.sum()} rows of {name} are CT and no radiographs by their own column, and were left out.")
+    return used & ~is_ct, notes
+
+
+def _match_rows(text, parts, files, root, name):
+    """The records of the rows whose file is there, what is lost of the others, and sentences about where files were found."""
+    classes, written = _name_classes(text["label"], name), _write_paths(text)
+    found, notes = find_files(written, list(files), root, name)
     records, lost = [], []
-    for row, place in zip(table.index[used], found, strict=True):
-        label = names[text["label"][row]]
+    for row, place in zip(text.index, found, strict=True):
+        label = classes[text["label"][row]]
         if place is None:
-            lost.append((label, MISSING, tree.make_printable(wanted[row])))
+            lost.append((label, MISSING, tree.make_printable(written[row])))
             continue
-        path = files[place]
-        file = tree.name_file(path, folder.path)
+        file = tree.name_file(files[place], root)
         patient = patients.clean(text["patient"][row]) if "patient" in text else ""
-        records.append(Record(path, file, label, parts[row], (file,), patient))
-    if not records:
-        return Listing(folder.path, [], (), lost, {}, [_explain_nothing(name, wanted[used], files)])
-    records = layouts.keep_apart(_without_repeats(records, name, notes), folder.path)
-    if "split" not in text:
-        records = _take_parts_of_folders(records, name, notes)
-    several = sum(SEVERAL in record.label for record in records)
+        records.append(Record(files[place], file, label, parts[row], (file,), patient))
+    return records, lost, notes
+
+
+def _write_paths(text):
+    """The path that each row writes, with that of a column for folders before it."""
+    if "folder" not in text:
+        return text["file"]
+    return (text["folder"] + "/").where(text["folder"] != "", "") + text["file"]
+
+
+def _describe_records(records, unnamed, name):
+    """Sentences about several labels of an image, and about images that the table doesn't name."""
+    notes, several = [], sum(SEVERAL in record.label for record in records)
     if several:
         notes.append(
             f"{several} images have several labels (A{SEVERAL}B): each combination is a class of its own, unless CLASSES leaves it out."
         )
-    unnamed = folder.num_images - len({record.path for record in records}) - masks
     if unnamed > 0:
         notes.append(f"{unnamed} images in the folder aren't named in {name}, and were left out.")
-    classes, about_classes = layouts.find_common_classes((record.part, record.label) for record in records)
-    return Listing(folder.path, records, classes, lost, {}, notes + about_classes)
+    return notes
 
 
 def _explain_nothing(name, wanted, files):
@@ -238,9 +269,9 @@ def _name_classes(written, name):
 
 
 def _find_ct(text):
-    """Which rows are of computed tomography, by their own columns; None where no column says."""
+    """Which rows are of computed tomography, by their own columns."""
     kinds = [text[kind].str.upper().str.startswith("CT") for kind in ("modality", "view") if kind in text]
-    return pd.concat(kinds, axis=1).any(axis=1) if kinds else None
+    return pd.concat(kinds, axis=1).any(axis=1) if kinds else pd.Series(False, index=text.index)
 
 
 def _read_parts(text, used, name):
@@ -267,22 +298,21 @@ def _read_parts(text, used, name):
     return parts
 
 
-def _take_parts_of_folders(records, name, notes):
-    """The records of a table without a column of the split: where each lies in a folder of train or test, that is its part."""
+def _take_parts_of_folders(records, name):
+    """The records of a table without a column of the split, each with the part whose folder it lies in; and a sentence about it."""
     parts = [next(filter(None, map(layouts.name_part, record.file.split("/")[:-1])), "") for record in records]
     if "train" not in parts or not {"test", "validation"} & set(parts):
-        return records
+        return records, []
     if "" in parts:
-        notes.append(
+        return records, [
             f"{name} has no column split, and {parts.count('')} of its files lie outside the folders of train and test: a test set is drawn from all."
-        )
-        return records
-    notes.append(f"{name} has no column split: the parts are those of the folders that its files lie in.")
-    return [record._replace(part=part) for record, part in zip(records, parts, strict=True)]
+        ]
+    moved = [record._replace(part=part) for record, part in zip(records, parts, strict=True)]
+    return moved, [f"{name} has no column split: the parts are those of the folders that its files lie in."]
 
 
-def _without_repeats(records, name, notes):
-    """Each file once.
+def _drop_repeats(records, name):
+    """Each file once, and a sentence where rows repeat another.
 
     Raises:
         ValueError: two rows give one file two labels, parts or patients.
@@ -294,9 +324,8 @@ def _without_repeats(records, name, notes):
             raise ValueError(
                 f"{name} names {record.file} twice, as {first.label} and as {record.label}, or with another patient or part; keep one row."
             )
-    if len(known) < len(records):
-        notes.append(f"{len(records) - len(known)} rows of {name} repeat another, and count once.")
-    return list(known.values())
+    repeats = len(records) - len(known)
+    return list(known.values()), [f"{repeats} rows of {name} repeat another, and count once."] if repeats else []
 
 
 # Which file a table means
@@ -334,7 +363,7 @@ def find_files(written, files, root, name):
     by_end = _index_ends(whole.items())
     by_stem = _index_ends(((*parts[:-1], _cut_suffix(parts[-1])), file) for parts, file in whole.items())
     asked = {text: _split(text) for text in written}
-    above = _split(Path(root).name)
+    root_name = _split(Path(root).name)
     found, unsure, moved = {}, set(), set()
     for parts in set(asked.values()) - {()}:
         index = by_end if parts[-1:] in by_end else by_stem
@@ -344,8 +373,7 @@ def find_files(written, files, root, name):
             continue
         if end != parts:
             unsure.add(parts)
-            begins_above = len(end) == len(_split(file)) and (len(end) > 1 or parts[-2:-1] == above)
-            if not begins_above:
+            if not _begins_above(parts, end, _split(file), root_name):
                 moved.add(parts)
                 file = index[parts[-1:]]
         found[parts] = file
@@ -359,6 +387,11 @@ def find_files(written, files, root, name):
     return answers, [
         f"{len(lines)} rows of {name} were found by the file's name alone, in another folder than is written there: {text} is {file}, say."
     ]
+
+
+def _begins_above(parts, end, file, root_name):
+    """Whether a path begins above the root, so that all of the file's own path is the end of it; a bare name also needs the root's before it."""
+    return len(end) == len(file) and (len(end) > 1 or parts[-2:-1] == root_name)
 
 
 def _index_ends(paths):
