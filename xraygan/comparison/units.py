@@ -160,9 +160,7 @@ def train_unit(study, unit, keep_as="", description=""):
         description: of the progress bar.
     """
     start = time.perf_counter()
-    files = find_files(study, unit)
-    state_folder = study.folders.models / "units" / unit.setting.name / files.facts.stem
-
+    files, state_folder = find_files(study, unit), _find_state(study, unit)
     parts = study.dataset.select_all(unit.setting, unit.seed)
     made = gans.read_fakes(study, unit.setting, unit.seed) if arms.choose_arm(unit.arm).needs_fakes else None
     images = arms.rebalance(unit.arm, unit.setting, parts, unit.num_extra, made, unit.seed)
@@ -198,6 +196,17 @@ def train_unit(study, unit, keep_as="", description=""):
     }
     disk.write_json(files.facts, facts)
     shutil.rmtree(state_folder)
+
+
+def drop_states(study, finished):
+    """Delete the training states of finished units, some 40 MB each, that were left by a process that was killed just then."""
+    for unit in finished:
+        shutil.rmtree(_find_state(study, unit), ignore_errors=True)
+
+
+def _find_state(study, unit):
+    """The folder that a unit's training keeps its state in until it's finished."""
+    return study.folders.models / "units" / unit.setting.name / find_files(study, unit).facts.stem
 
 
 class Trained(NamedTuple):
