@@ -83,6 +83,9 @@ def run_notebooks(options):
     check_generator(options, source, size)
     folders = run.name_folders(run.choose_name(options.run, source.name, options.profile))
     parameters = choose_parameters(options, source)
+    if options.scheduler:
+        with processes.connected(options.scheduler):
+            pass  # known before anything is trained
     names = options.only or (list_needed(folders, options) if options.sweep else NOTEBOOKS)
     unread = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
     if unread:

@@ -68,8 +68,7 @@ def test_a_shortcut_is_named_where_most_of_the_score_is_left_without_lungs(whole
         (verdicts.EQUIVALENT, "equivalent, since a difference within ±1 is too small to matter"),
         (
             verdicts.INCONCLUSIVE,
-            "inconclusive; so many replicates and images find a true difference in 80 of 100 studies where it is 2.9 points or more, were it the "
-            "only comparison",
+            "inconclusive; a study of this size would find a true difference of 2.9 points in 80 of 100 cases, as its only comparison",
         ),
     ],
 )

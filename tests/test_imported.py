@@ -317,7 +317,7 @@ def test_tables_figures_and_verdict_speak_of_the_folder_and_of_no_gan(compared, 
     name = "fakes of 1" if shared else "fakes of diffusion"
     assert set(table.loc[table["arm"].str.contains("gan"), "maker"]) == {name} == {study.maker}
     means = figures.summarise_arms(table, study.maker)
-    assert means.index.get_level_values("arm").tolist() == ["nothing", "oversampling", name, f"{name} and classical"]
+    assert means.index.get_level_values("remedy").tolist() == ["nothing", "oversampling", name, f"{name} and classical"]
     contrasts = tables.compare_arms(study, wanted, study.own)
     drawn = [figures.draw_arms(table, "arms", study.maker), figures.draw_contrasts(contrasts, "verdict", study.maker)]
     drawn.append(figures.draw_fakes_sweep(table, "sweep", study.maker))

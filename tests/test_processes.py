@@ -360,3 +360,10 @@ def test_a_tilde_is_the_home_everywhere(run_notebooks, tmp_path, monkeypatch):
 def test_a_path_that_is_no_text_is_one_sentence(run_notebooks):
     with pytest.raises(ValueError, match="DATA isn't text in UTF-8; give that file or folder a name of plain letters."):
         run_notebooks.require_text({"DATA": os.fsdecode(b"/data/\xc7\xd1\xb1\xdb")})
+
+
+def test_a_scheduler_that_is_nowhere_is_one_sentence():
+    pytest.importorskip("dask.distributed")
+    with pytest.raises(ValueError, match=r"SCHEDULER is 'nowhere', and no scheduler answers there: .*\.$"):  # noqa: SIM117
+        with processes.connected("nowhere"):
+            pytest.fail("connected to nothing")

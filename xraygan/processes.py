@@ -124,3 +124,27 @@ def _held_alone(folder):
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def connected(scheduler):
+    """Be connected to a Dask scheduler while the block runs.
+
+    Args:
+        scheduler: its address, "tcp://…".
+
+    Raises:
+        ValueError: none answers there, or its workers run several threads each.
+    """
+    from dask.distributed import Client  # here, since most never need a cluster
+
+    try:
+        client = Client(scheduler, timeout=20)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"SCHEDULER is {scheduler!r}, and no scheduler answers there: {error}.") from error
+    with client:
+        if set(client.nthreads().values()) - {1}:
+            raise ValueError(
+                "SCHEDULER's workers run several threads each, which would share TensorFlow's settings: start them with --nthreads 1."
+            )
+        yield

@@ -114,15 +114,8 @@ def _choose_workers(scheduler):
         with processes.side_by_side():
             yield count_local_jobs()
         return
-    from dask.distributed import Client  # here, since most never need a cluster
-
-    with Client(scheduler) as client:
-        if set(client.nthreads().values()) - {1}:
-            raise ValueError(
-                "SCHEDULER's workers run several threads each, which would share TensorFlow's settings: start them with --nthreads 1."
-            )
-        with joblib.parallel_config(backend="dask"):
-            yield -1
+    with processes.connected(scheduler), joblib.parallel_config(backend="dask"):
+        yield -1
 
 
 def count_local_jobs():

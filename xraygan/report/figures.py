@@ -227,9 +227,14 @@ def list_layers(model):
 
 def summarise_arms(table, maker="GAN"):
     """The mean of each arm in each setting; `table` is `tables.tabulate_units`, `maker` what makes the fakes, see `study.Study.maker`."""
-    columns = ["extra_images", "updates", "best_update", "balanced_accuracy", "sensitivity", "auroc"]
-    means = table.groupby(["setting", "arm"], sort=False)[columns].mean()
-    return means.rename(index=functools.partial(write_arm, maker=maker), level="arm").round(3)
+    scores = ["balanced_accuracy", "sensitivity", "auroc"]
+    means = table.groupby(["setting", "arm"], sort=False)[["extra_images", "updates", "best_update", *scores]].mean()
+    shown = means.round(dict.fromkeys(scores, 3)).astype({"extra_images": int, "updates": int, "best_update": int})
+    shown = shown.rename(index=functools.partial(write_arm, maker=maker), level="arm").rename(
+        index=write_setting, level="setting"
+    )
+    words = {"extra_images": "images added", "best_update": "best update"} | {name: METRICS[name].words for name in scores}
+    return shown.rename(columns=words).rename_axis(["", "remedy"])
 
 
 def draw_arms(table, title, maker="GAN"):

@@ -251,8 +251,8 @@ OUTCOMES = {
     verdicts.BETTER: "{fakes} are better",
     verdicts.WORSE: "{fakes} are worse",
     verdicts.EQUIVALENT: "equivalent, since a difference within ±{margin:.0f} is too small to matter",
-    verdicts.INCONCLUSIVE: "inconclusive; so many replicates and images find a true difference in 80 of 100 studies where it is {smallest_seen:.1f} points "
-    "or more, were it the only comparison",
+    verdicts.INCONCLUSIVE: "inconclusive; a study of this size would find a true difference of {smallest_seen:.1f} points in 80 of 100 cases, as its only "
+    "comparison",
 }
 
 
