@@ -163,9 +163,9 @@ def count_errors(regime, num_replicates, num_studies, seed=0):
     rows["half_width"] = (rows["high"] - rows["low"]) / 2
     any_better = rows.groupby("study")["better"].any().mean()
     return [
-        {"metric": metric, "coverage": of["covers"].mean(), "better": of["better"].mean(), "any_better": any_better}
-        | {"half_width": of["half_width"].median()}
-        for metric, of in rows.groupby("metric")
+        {"metric": metric, "coverage": found["covers"].mean(), "better": found["better"].mean(), "any_better": any_better}
+        | {"half_width": found["half_width"].median()}
+        for metric, found in rows.groupby("metric")
     ]
 
 

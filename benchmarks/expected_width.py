@@ -42,7 +42,7 @@ def expect_width(predictions, setting, group_of):
             verdict.estimate_difference(arms, first, second, labels, groups, METRICS[metric])
             for first, second in itertools.combinations(arms, 2)
         ]
-        now = np.sqrt(np.mean([((of["high"] - of["low"]) / 2) ** 2 for of in found]))
+        now = np.sqrt(np.mean([((row["high"] - row["low"]) / 2) ** 2 for row in found]))
         number = found[0]["replicates"]
         rows.append({"metric": metric, "replicates": number, "now": now, "expected": now * np.sqrt(number / DECLARED)})
     return pd.DataFrame(rows).round(4)

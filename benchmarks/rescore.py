@@ -114,11 +114,11 @@ def compare_again():
         files = {
             name: published_study.list_facts(folder.name, name, profile["num_fakes"]) for name in arms.ARMS if name in names
         }
-        files = {name: of[: profile["num_seeds"]] for name, of in files.items()}
+        files = {name: some[: profile["num_seeds"]] for name, some in files.items()}
         most = max(map(len, files.values()))
-        files = {name: of for name, of in files.items() if len(of) == most}
+        files = {name: some for name, some in files.items() if len(some) == most}
         if len(files) > 1:
-            tables = {name: [published_study.read_called_by_shares(file) for file in of] for name, of in files.items()}
+            tables = {name: [published_study.read_called_by_shares(file) for file in some] for name, some in files.items()}
             setting = published_study.read_setting(next(iter(files.values()))[0])
             judged[folder.name], labels[folder.name], groups[folder.name] = judge_predictions(tables, setting, group_of)
     return verdict.reach_verdict(judged, labels, groups, PRIMARY)

@@ -68,7 +68,7 @@ def main():
         found, table = read_published(), published_study.read_published_split()
         chosen = published_study.RECORD["machine"]
     group_of = table.set_index("file")["group"]
-    rows = [{"setting": name} | row for name, of in found.items() for row in compare_halves(*of, group_of)]
+    rows = [{"setting": name} | row for name, halves in found.items() for row in compare_halves(*halves, group_of)]
     machine.publish(pd.DataFrame(rows).round(6), "same_arm", chosen)
 
 

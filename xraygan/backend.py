@@ -380,8 +380,8 @@ class Adam(keras.optimizers.Adam):
         step = keras.ops.cast(self.iterations + 1, "float32")
         place = self._get_variable_index(variable)
         weight, mean, square = (
-            (of.value if isinstance(of, keras.Variable) else of).handle
-            for of in (variable, self._momentums[place], self._velocities[place])
+            (state.value if isinstance(state, keras.Variable) else state).handle
+            for state in (variable, self._momentums[place], self._velocities[place])
         )
         tf.raw_ops.ResourceApplyAdam(
             **{"var": weight, "m": mean, "v": square, "lr": learning_rate, "grad": gradient, "epsilon": self.epsilon},

@@ -50,7 +50,7 @@ def list_arms(study, setting):
 def describe_left_out(study):
     """What the other notebooks will leave out because there are too few images, a sentence each, before anything is trained."""
     profile, minority = study.profile, study.own.minority
-    counts = {part: of.get(minority, 0) for part, of in study.record["data"]["counts"].items()}
+    counts = {part: count.get(minority, 0) for part, count in study.record["data"]["counts"].items()}
     sentences = []
     if min(counts["train"], counts["validation"]) < fidelity.FEWEST:
         sentences.append(

@@ -368,7 +368,7 @@ def list_warnings(record, shortcuts, redraws_test):
     ]
     if record["is_phantom"]:
         warnings.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
-    num_images, unknown = sum(of["all"] for of in record["data"]["counts"].values()), record["data"]["without_group"]
+    num_images, unknown = sum(count["all"] for count in record["data"]["counts"].values()), record["data"]["without_group"]
     if unknown == num_images:
         warnings.append(
             "Patients aren't known (no `GROUPS` was given): one patient may stand in train and in test, and the interval takes all test images for "
