@@ -46,7 +46,7 @@ def count_files(listing, classes, problems):
     return table[[column for column in table if column in ALWAYS or table.loc["all", column]]].rename_axis(index="class")
 
 
-def write_table(table):
+def format_table(table):
     """The inventory as text, a line a class."""
     return table.rename_axis(index=None).to_string()
 
@@ -79,7 +79,7 @@ def require_few_lost(table, lost):
     if too_many.any():
         raise ValueError(
             f"{missing['all']} of {table.loc['all', USED] + missing['all']} images can't be used, more than {MAX_LOST_SHARE:.0%} of "
-            f"{list_names(name for name in table.index[too_many])}: mend these files or remove them. {lost}.\n{write_table(table)}"
+            f"{list_names(name for name in table.index[too_many])}: mend these files or remove them. {lost}.\n{format_table(table)}"
         )
 
 

@@ -110,7 +110,7 @@ class ImageSet:
         """What was found, in sentences and, where a file was lost or left out or lies deeper, as the inventory's table."""
         lines = list(self.notes)
         if len(self.inventory) and self.inventory.drop(columns=inventory.USED).to_numpy().any():
-            lines.append(inventory.write_table(self.inventory))
+            lines.append(inventory.format_table(self.inventory))
         return "\n".join(lines)
 
     def list_classes(self):
