@@ -321,13 +321,15 @@ def show_scarcity(found, study):
     return save_figure(figure, study.folders.images / "few_patients.png")
 
 
-def show_published(folder):
-    """The same of a published study, from its tables; nothing where there are none yet."""
-    if found := scarcity.read(folder):
-        title = "real radiographs: how many real images a remedy equals"
-        if found.contrasts is None:
-            title += f"\n{found.state['finished']} of {found.state['asked']} trainings are finished, no verdict yet"
-        draw_exchange(found.worth, found.curve, title)
+def draw_published(folder):
+    """The same of a published study, from its tables; None where there are none yet."""
+    found = scarcity.read(folder)
+    if found is None:
+        return None
+    title = "real radiographs: how many real images a remedy equals"
+    if found.contrasts is None:
+        title += f"\n{found.state['finished']} of {found.state['asked']} trainings are finished, no verdict yet"
+    return draw_exchange(found.worth, found.curve, title)
 
 
 def draw_exchange(worth, curve, title):

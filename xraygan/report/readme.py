@@ -41,6 +41,7 @@ def main():
         published.publish(run.name_folders(name, disk.ROOT))
     publish_figures(run.name_folders(published.PHANTOM_RUN, disk.ROOT))
     publish_fakes(run.name_folders(published.BASELINE_RUN, disk.ROOT))
+    publish_few_patients()
     for page in PAGES:
         print("\n".join(find_stale_numbers(page)) or f"{name_page(page)}: every number is what its file says.")
 
@@ -60,6 +61,14 @@ def publish_fakes(folders):
         shown.unlink(missing_ok=True)
     elif judgement.exists():
         shutil.copyfile(folders.images / "fakes.png", shown)
+
+
+def publish_few_patients():
+    """Draw the published study of few patients as far as it has come."""
+    from xraygan.report import figures  # here, since it loads the deep-learning libraries
+
+    if figure := figures.draw_published(published.SCARCITY):
+        figures.save_figure(figure, FIGURES / "few_patients.png")
 
 
 def find_stale_numbers(page, root=disk.ROOT):
