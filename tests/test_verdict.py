@@ -234,5 +234,5 @@ def test_the_verdict_names_its_primary_contrasts_and_adjusts_both_families(rng):
 def test_a_class_with_one_patient_is_a_sentence():
     positive = np.array([True, True, False, False])
     outputs = np.ones((3, 4))
-    with pytest.raises(ValueError, match="all test images of class False are of one group"):
+    with pytest.raises(ValueError, match="all test images of class False are of one patient or near-copies"):
         compare(outputs, outputs, positive, "balanced_accuracy", groups=np.array([0, 1, 2, 2]))

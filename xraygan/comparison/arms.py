@@ -241,7 +241,7 @@ def take_reserve(name, sources, count, seed):
 def _require(images, count, wish):
     there = 0 if images is None else len(images)
     if there < count:
-        raise ValueError(f"{wish}, and there are {there}.")
+        raise ValueError(f"{wish}, and there are {there}: choose a profile with a smaller num_fakes.")
 
 
 def copy_real(name, sources, count, seed):

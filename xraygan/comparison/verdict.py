@@ -77,7 +77,9 @@ def estimate_difference(arms, first, second, labels, groups, metric):
     for name in classes:
         count = len(np.unique(place[labels == name]))
         if count < 2:
-            raise ValueError(f"all test images of class {name} are of one group; an interval needs two of each class.")
+            raise ValueError(
+                f"all test images of class {name} are of one patient or near-copies; an interval needs two patients of each class."
+            )
         image_freedom += count - 1
         of_class = _sum_by_group(np.where(labels == name, changes, 0), place) * np.sqrt(count / (count - 1))
         sums = sums + of_class  # over the classes too: a patient may have images of several
