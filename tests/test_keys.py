@@ -14,14 +14,16 @@ import pytest
 from test_units import SCARCE, TWO, prepare
 
 import utils
-from xraygan import disk, keys, run, training
+from xraygan import backend, disk, keys, run, training
 from xraygan.comparison import arms, classifier, units
 from xraygan.comparison.classifier import Classifier
 from xraygan.comparison.profile import load_profile
 from xraygan.comparison.units import Unit
 from xraygan.data.dataset import Dataset, Setting
-from xraygan.gan import augmentation, dcgan, losses, networks
+from xraygan.data.sources import ImageSet
+from xraygan.gan import augmentation, dcgan, losses, networks, operations
 from xraygan.gan.recipe import Recipe
+from xraygan.training import SavedState
 
 PLAIN_ARM, GAN_ARM = Unit(TWO, "nothing", 0, 24), Unit(TWO, "gan", 0, 24)
 
@@ -141,12 +143,13 @@ def test_the_baseline_that_judges_the_fakes_is_in_the_key_of_arms_with_fakes(tmp
     assert find_key(study) != before["gan"] and find_key(study, PLAIN_ARM) == before["nothing"]
 
 
-def test_the_keys_of_arms_without_fakes_are_those_of_the_published_study():
-    """A study of weeks is known by them: an edit that changes one would train all of it again."""
-    chosen = [Dataset.select_all, arms.rebalance, arms.TrainingImages, classifier.tabulate_predictions]
-    assert keys.describe(chosen) == ["af8eadea5c04dadd", "115fee8d75580cca", "bd67a09e611e77b0", "240081c1aeefa083"]
+def test_the_keys_of_arms_without_fakes_are_these():
+    """A study of days is known by them: an edit that changes one would train all of it again."""
+    chosen = [Dataset.select_all, ImageSet.choose, ImageSet.find_rows, arms.rebalance, classifier.tabulate_predictions]
+    assert [key[:8] for key in keys.describe(chosen)] == ["d0b5b89b", "1bd8d1d4", "65d2d466", "bdcd5bf2", "240081c1"]
     described = load_profile("study").make_classifier("study_cnn").describe(2)
-    assert described["code"] == ["9a3060cc0639bad6", "76dbe28a0c0952a8", "92f2907b690d5aa9", "4795ea9b23903c6c"]
+    training_code = ["9a3060cc", "76dbe28a", "06bd887c", "5b8fc6b5", "00da6117", "d22db9dc", "45deb59b", "63ea84dc"]
+    assert [key[:8] for key in described["code"]] == training_code
     assert described["network"] == "495165438ff55677"
     arms_of_study = ("nothing", "class_weights", "oversampling", "classical", "on_the_fly", "more_real")
     found = [keys.digest(arms.ARMS[name].describe()) for name in arms_of_study]
@@ -353,7 +356,7 @@ def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monk
         return train
 
     before = find_key(study)
-    assert dcgan.GAN in dcgan.CODE
+    assert dcgan.make_gan in dcgan.CODE
     for module, name, other in (
         (classifier, "compile_network", compile_network),
         (arms, "rebalance", rebalance),
@@ -363,6 +366,59 @@ def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monk
             patch.setattr(module, name, other)
             assert find_key(study) != before, name
     assert find_key(study) == before
+
+
+class Another:
+    """What stands in the place of a class or function that was edited."""
+
+
+def another(*arguments):
+    return 1
+
+
+def forget_code():
+    keys.write_code.cache_clear()
+    keys.describe_network.cache_clear()
+
+
+OF_GANS = [
+    (dcgan, "SteadyThenFalling", Another),
+    (dcgan, "HalfPrecisionGAN", Another),
+    (backend, "Adam", Another),
+    (Recipe, "count_updates", another),
+    (Recipe, "count_real", another),
+    (operations, "_pull_kernel", another),
+]
+OF_ALL = [
+    (Classifier, "count_epochs", another),
+    (classifier, "_weigh_targets", another),
+    (classifier, "predict", another),
+    (SavedState, "is_stalled", another),
+    (ImageSet, "choose", another),
+    (arms, "Sources", Another),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "edited"), OF_GANS + OF_ALL, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_an_edited_class_method_or_helper_is_another_unit(study, monkeypatch, owner, name, edited):
+    """Also what a function reaches through a class of this project."""
+    before = {unit.arm: find_key(study, unit) for unit in (PLAIN_ARM, GAN_ARM)}
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, edited)
+        forget_code()
+        after = {unit.arm: find_key(study, unit) for unit in (PLAIN_ARM, GAN_ARM)}
+    forget_code()
+    assert after["gan"] != before["gan"]
+    assert (after["nothing"] == before["nothing"]) == ((owner, name, edited) in OF_GANS)
+
+
+def test_the_baseline_that_chooses_a_gans_epoch_is_in_its_key(study):
+    """A longer training of the baseline is another judge."""
+    longer = dataclasses.replace(study, classifier=dataclasses.replace(study.classifier, patience=99))
+    described = (units.describe_unit(one, GAN_ARM)["gan"]["judge"] for one in (study, longer))
+    assert len(set(described)) == 2
 
 
 # Code as text

@@ -80,8 +80,8 @@ def test_every_promised_file_is_there(finished):
     test_files = split.loc[split["part"] == "test", "file"].tolist()
 
     scores = {}
-    for model, arm in (("before_gan", "nothing"), ("after_gan", "gan")):
-        (facts,) = (results / "units" / "3-classes").glob(f"{arm}-20-0-*.json")
+    for model, arm, number in (("before_gan", "nothing", 0), ("after_gan", "gan", 20)):
+        (facts,) = (results / "units" / "3-classes").glob(f"{arm}-{number}-0-*.json")
         history = pd.read_csv(facts.with_suffix(".history.csv"))
         assert history.columns.tolist() == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
         assert history["epoch"].tolist() == [1, 2, 3]

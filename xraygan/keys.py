@@ -1,8 +1,8 @@
 """The key of a training: a hash of everything that decides its numbers, and of nothing else.
 
 A description (a frozen dataclass) is written out field by field. A function that a description names is written out as its code,
-without comments, docstrings and the names of its local variables, and with the code of the functions and the values of the constants
-of this project that it uses. A network is written out as the configuration of its built layers, with the weights that it was given from
+without comments, docstrings and the names of its local variables, and with the code of the functions and classes and the values of the
+constants of this project that it uses. A network is written out as the configuration of its built layers, with the weights that it was given from
 elsewhere. So an edited constant, range or layer makes another key, and a reworded comment or a renamed local variable doesn't.
 
 What a library does is known by its name alone: a run's record says which versions there were.
@@ -64,7 +64,7 @@ def describe(value):
 def write_code(function, _callers=()):
     """The code of a function or class as text in which only what it computes can be seen.
 
-    Functions of this project that it uses are followed, and so is what a function that another one made has from there. A registry (a
+    Functions and classes of this project that it uses are followed, and so is what a function that another one made has from there. A registry (a
     dict of functions) stays a name: which entry is used, a description says.
 
     Raises:
@@ -135,7 +135,10 @@ class _Canonical(ast.NodeTransformer):
         """What stands for a global name: the code of our function, the name of a library's, the value of a constant, or the name as it is."""
         if value is node:
             return node
-        if isinstance(value, types.FunctionType) and _is_ours(sys.modules[value.__module__]):
+        value = (
+            inspect.unwrap(value) if callable(value) else value
+        )  # what a decorator, TensorFlow's custom_gradient say, made of it
+        if isinstance(value, types.FunctionType | type) and _is_ours(sys.modules[value.__module__]):
             return ast.Constant(digest(write_code(value, self.callers)))
         if callable(value) or isinstance(value, types.ModuleType):
             return ast.Constant(getattr(value, "__name__", node))

@@ -113,8 +113,9 @@ class Classifier:
     def describe(self, num_classes):
         """The contents of the description as a key takes them: its fields, its network as built, its training as code."""
         network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
-        code = keys.describe([compile_network, make_targets, training.RepeatingShuffle, utils.to_unit])
-        return keys.describe(self) | {"network": network, "code": code}
+        code = [compile_network, make_targets, make_batches, _weigh_targets, predict, training.SavedState.is_stalled]
+        code += [Classifier.count_updates, Classifier.count_epochs]
+        return keys.describe(self) | {"network": network, "code": keys.describe(code)}
 
 
 def make_targets(labels, setting):
@@ -129,6 +130,13 @@ def compile_network(model, learning_rate, num_classes):
     loss = "binary_crossentropy" if num_classes == 2 else "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"], jit_compile=backend.use_jit())
     model.optimizer.build(model.trainable_variables)
+
+
+def make_batches(classifier, images, targets, seed, first_step=0):
+    """What a classifier sees of `arms.TrainingImages` from an update on: endless batches of images in 0 to 1 and what is to be given for them."""
+    return training.RepeatingShuffle(
+        images.images, targets, utils.to_unit, classifier.batch_size, seed, first_step, images.transform
+    )
 
 
 @backend.deterministic_if_possible
@@ -162,9 +170,7 @@ def train_classifier(classifier, setting, images, validation, seed, state_folder
         patience=classifier.patience,
     )
     history = resumable.fit(
-        lambda step: training.RepeatingShuffle(
-            images.images, targets, utils.to_unit, classifier.batch_size, seed, step, images.transform
-        ),
+        lambda step: make_batches(classifier, images, targets, seed, step),
         updates,
         classifier.count_epochs(images.num_real),
         description,

@@ -16,7 +16,7 @@ import utils
 from xraygan import backend, disk, keys, run, training
 from xraygan.comparison import arms, gans, metrics
 from xraygan.comparison.classifier import predict, read_predictions, tabulate_predictions, train_classifier
-from xraygan.data import dataset
+from xraygan.data import dataset, sources
 from xraygan.gan import dcgan
 
 MADE_IN = {"before_gan": run.NOTEBOOK_1, "after_gan": run.NOTEBOOK_3}  # a kept model's notebook
@@ -43,23 +43,37 @@ class Files(NamedTuple):
 def describe_unit(study, unit):
     """All that decides a unit's numbers, as JSON takes it; its digest is the unit's key."""
     record, arm = study.record, arms.choose_arm(unit.arm)
+    code = [
+        dataset.Dataset.select_all,
+        sources.ImageSet.choose,
+        sources.ImageSet.find_rows,
+        arms.rebalance,
+        tabulate_predictions,
+    ]
     split_file = study.folders.results / run.SPLIT
     description = asdict(unit) | {
         "arm": arm.describe(),
-        "num_extra": unit.num_extra if arm.adds or arm.weighs else 0,
+        "num_extra": _count_extra(unit),
         "classifier": study.classifier.describe(len(unit.setting.classes)),
         "precision": study.precision,
         "data": record["data"]["fingerprint"],
         "split": disk.hash_file(split_file)[:16],
-        "code": keys.describe([dataset.Dataset.select_all, arms.rebalance, arms.TrainingImages, tabulate_predictions]),
+        "code": keys.describe(code),
     }
     if arm.needs_fakes and study.imported:
         description["gan"] = {"imported": study.imported.choose_digest(unit.seed - study.seed)}
     elif arm.needs_fakes:
         description["gan"] = study.recipe.describe() | {"code": keys.describe(dcgan.CODE)}
         if not unit.setting.num_real:  # the baseline chooses the GAN's epoch
-            description["gan"]["judge"] = {name: record[name] for name in ("classes", "minority", "seed")}
+            baseline = Unit(dataset.list_settings(record)[0], "nothing", record["seed"], 0)
+            description["gan"]["judge"] = find_key(study, baseline)
     return description
+
+
+def _count_extra(unit):
+    """How many images a unit's arm adds, or weighs as if it added them."""
+    arm = arms.choose_arm(unit.arm)
+    return unit.num_extra if arm.adds or arm.weighs else 0
 
 
 def find_key(study, unit):
@@ -70,7 +84,7 @@ def find_key(study, unit):
 def find_files(study, unit):
     """Where a unit's files are or will be: `Files`."""
     folder = study.folders.results / "units" / unit.setting.name
-    name = f"{unit.arm}-{unit.num_extra}-{unit.seed}-{find_key(study, unit)}"
+    name = f"{unit.arm}-{_count_extra(unit)}-{unit.seed}-{find_key(study, unit)}"
     return Files(folder / f"{name}.json", folder / f"{name}.csv", folder / f"{name}.history.csv")
 
 

@@ -172,6 +172,11 @@ def make_gan(recipe, seed):
     return gan
 
 
+def make_batches(images, recipe, seed, first_step=0):
+    """What a GAN sees of images `uint8 (N, S, S, 1)` from an update on: endless batches of real images in −1 to 1."""
+    return training.RepeatingShuffle(images, None, utils.to_signed, recipe.count_real(len(images)), seed, first_step)
+
+
 class SampleGrids(training.KeptTable):
     """Draws the same noise at every sampled epoch and writes it as `epoch_0001.png`, so that progress can be watched."""
 
@@ -281,7 +286,8 @@ def train_gan(images, recipe, seed, folders, judge=None):
         state_folder,
         table_folder / "history.csv",
         parameters=describe_training(recipe)
-        | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)},
+        | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)}
+        | ({"sample_every": recipe.sample_every} if judge else {}),  # the epochs that one is kept of
     )
     shown = fakes.draw_noise(range(GRID_SEED, GRID_SEED + 32), recipe.latent_dim)
     callbacks = [SampleGrids(folders.images / "gan", shown, sample_every)]
@@ -290,7 +296,7 @@ def train_gan(images, recipe, seed, folders, judge=None):
         judged = draw_judged_noise(recipe.latent_dim)
         callbacks.append(FidelityCurve(judge, judged, sample_every, table_folder / "fidelity.csv", best_file))
     history = resumable.fit(
-        lambda step: training.RepeatingShuffle(images, None, utils.to_signed, recipe.count_real(len(images)), seed, step),
+        lambda step: make_batches(images, recipe, seed, step),
         recipe.count_updates(len(images)),
         num_epochs,
         "training the GAN",
@@ -310,7 +316,7 @@ def train_gan(images, recipe, seed, folders, judge=None):
 
 # Beside its recipe this decides what a GAN's fakes are: the update, the choice of the epoch, the drawing; not how files are written.
 CODE = (
-    GAN,
+    *(make_gan, make_batches),
     *(is_sampled, judge_epoch, draw_judged_noise, training.find_best_epoch),
     *(fidelity.Judge.distances, fidelity.FeatureSpace, fidelity.random_network),
     *(fakes.draw, fakes.draw_noise),

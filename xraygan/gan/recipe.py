@@ -82,6 +82,7 @@ class Recipe:
             "augmentation": keys.describe(augmentation.AUGMENTATIONS[self.augmentation]),
             "generator": keys.describe_network(networks.GENERATORS[self.generator], self.image_size, self.latent_dim),
             "discriminator": keys.describe_network(networks.DISCRIMINATORS[self.discriminator], self.image_size),
+            "counts": keys.describe([Recipe.count_updates, Recipe.count_epochs, Recipe.count_real]),
         }
 
 
