@@ -183,12 +183,10 @@ def measure_power(num_replicates, effect, num_studies, seed=0):
 
 
 def describe_code():
-    """A hash of everything that decides the table."""
-    return keys.digest(
-        keys.describe(
-            [verdict.reach_verdict, metrics.rank_influence, simulate, judge_arm, count_errors, list(REGIMES.values())]
-        )
-    )
+    """A hash of everything that decides the tables."""
+    code = [verdict.reach_verdict, metrics.rank_influence, simulate, judge_arm, count_errors, measure_power]
+    judged_by = [(metrics.METRICS[name].margin, metrics.METRICS[name].is_ranking) for name in verdict.PRIMARY_METRICS]
+    return keys.digest(keys.describe([code, judged_by, list(REGIMES.values()), EFFECTS]))
 
 
 def main():
@@ -207,8 +205,8 @@ def main():
     rows = []
     for number, effect in utils.progress(combinations, desc="power", unit="effect"):
         rows += measure_power(number, effect, options.studies // 4)
-    power = pd.DataFrame(rows).round(4)
-    print(power.to_string(index=False))
+    power = pd.DataFrame(rows).round(4).assign(code=describe_code())
+    print(power.drop(columns="code").to_string(index=False))
     utils.write_table(power, machine.PUBLISHED / "power.csv")
 
 

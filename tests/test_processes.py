@@ -347,13 +347,13 @@ def test_a_tilde_is_the_home_everywhere(run_notebooks, tmp_path, monkeypatch):
     (tmp_path / "my profile.yaml").write_text(write_profile())
     os.chdir(disk.ROOT)
     for path in (
-        run_notebooks.from_notebooks(run_notebooks.find_groups("~/patients.csv")),
-        run_notebooks.name_profile("~/my profile.yaml"),
+        run_notebooks.from_notebooks(run_notebooks.find_groups_file("~/patients.csv")),
+        run_notebooks.locate_profile("~/my profile.yaml"),
     ):
         assert (disk.ROOT / "notebooks" / path).is_file()
-    assert run_notebooks.name_profile("quick") == "quick"
+    assert run_notebooks.locate_profile("quick") == "quick"
     with pytest.raises(ValueError, match="GROUPS is '~/nowhere.csv', and there is no such file"):
-        run_notebooks.find_groups("~/nowhere.csv")
+        run_notebooks.find_groups_file("~/nowhere.csv")
     assert disk.find_file("~nobody-of-that-name/file") is None
 
 

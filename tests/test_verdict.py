@@ -40,13 +40,14 @@ def test_error_rates_in_short(regime, replicates):
 
 def test_the_published_error_rates_are_of_this_code_and_hold_what_is_promised():
     table = pd.read_csv(disk.ROOT / "results" / "published" / "benchmarks" / "error_rates.csv")
-    assert set(table["code"]) == {error_rates.describe_code()}, "the verdict has changed: run python -m benchmarks.error_rates"
+    power = pd.read_csv(disk.ROOT / "results" / "published" / "benchmarks" / "power.csv")
+    made_by = {*table["code"], *power["code"]}
+    assert made_by == {error_rates.describe_code()}, "the verdict has changed: run python -m benchmarks.error_rates"
     held = table[table["regime"].isin(HELD)]
     assert len(HELD) >= 7 and len(held) == len(HELD) * 4 * 2 and (table["studies"] >= 2000).all()
     assert held["coverage"].min() >= 0.93 and held["coverage"].max() <= 0.985
     assert table["better"].max() <= 0.025 and table["any_better"].max() <= 0.05
     assert sorted(held["replicates"].unique()) == [3, 5, 10, 24]
-    assert (METRICS["auroc"].margin, METRICS["balanced_accuracy"].margin) == (0.01, 0.02), "they were, when the table was made"
     other, said = table[~table["regime"].isin(HELD)], (disk.ROOT / "notebooks" / "3_after_gan.ipynb").read_text()
     for rows in (held, other):
         assert f"{100 * rows['coverage'].min():.0f} to {100 * rows['coverage'].max():.0f}" in said
