@@ -66,7 +66,7 @@ def read_first(number):
 def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     group_of = utils.read_table(SCARCITY / "split.csv", dtype=str).set_index("file")["group"]
-    setting = read_setting(next((SCARCITY / "units" / SETTING).glob("*.json")))
+    setting = read_setting(next((SCARCITY / "units" / SETTING).glob("[!.]*.json")))
     table = expect_width(read_first(LOOK_AFTER), setting, group_of)
     print(table.to_string(index=False))
     expected = table.set_index("metric").loc["auroc", "expected"]

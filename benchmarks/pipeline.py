@@ -52,7 +52,7 @@ def train_gan(precision, count, deterministic=True):
     backend.configure(precision, deterministic)
     gan = dcgan.make_gan(RECIPES["dcgan"], 0)
     batch_size = gan.recipe.batch_size
-    batches = training.RepeatingShuffle(random_images(count), None, utils.to_signed, batch_size, 0)
+    batches = dcgan.make_batches(random_images(count), gan.recipe, 0)
     return time_epochs(gan, batches, -(-count // batch_size), count)
 
 

@@ -28,7 +28,7 @@ from keras import layers, ops
 
 import utils
 from benchmarks import machine
-from xraygan import backend, disk, run, training
+from xraygan import backend, disk, run
 from xraygan.comparison.study import recall_study
 from xraygan.gan import dcgan, fakes, fidelity
 from xraygan.gan.losses import LOSSES
@@ -212,7 +212,7 @@ def run_trial(name, minority, seed, data, run_name):
     noise = fakes.draw_noise(range(NUM_JUDGED), gan.recipe.latent_dim)
     rows = []
     for moment in range(MOMENTS):
-        batches = training.RepeatingShuffle(real, None, utils.to_signed, gan.recipe.batch_size, seed, moment * updates)
+        batches = dcgan.make_batches(real, gan.recipe, seed, moment * updates)
         with backend.feed(batches) as fed:
             logs = gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False, callbacks=[averages]).history
         row = {"variant": name, "minority": minority, "seed": seed}
@@ -256,7 +256,7 @@ def time_updates(name, num_updates=12):
     gan = build(name, 0)
     size = gan.recipe.image_size
     images = np.random.default_rng(0).integers(0, 256, (128, size, size, 1), dtype=np.uint8)
-    batches = training.RepeatingShuffle(images, None, utils.to_signed, gan.recipe.batch_size, 0)
+    batches = dcgan.make_batches(images, gan.recipe, 0)
     with backend.feed(batches) as data:
         times = machine.time_updates(gan, data, steps_per_epoch=num_updates)
     print(times["seconds"][2:].median())

@@ -69,9 +69,8 @@ def rescore():
     """
     rows = [score_unit(file) for file in sorted(published_study.FOLDER.glob("units/*/*.json"))]
     trainings = pd.DataFrame(rows)
-    trainings = trainings[
-        trainings["seed"] < published_study.RECORD["profile"]["num_seeds"]
-    ]  # further seeds are those of `same_arm`
+    num_seeds = published_study.RECORD["profile"]["num_seeds"]
+    trainings = trainings[trainings["seed"] < num_seeds]  # further seeds are those of `same_arm`
     groups = trainings.groupby(["setting", "arm", "real_images", "real_minority", "extra_images"])
     summary = groups["seed"].nunique().rename("seeds").to_frame()
     for score in SCORES:

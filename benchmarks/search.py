@@ -19,7 +19,7 @@ import pandas as pd
 
 import utils
 from benchmarks.recipes import NUM_JUDGED, SECOND_WINNER, TRIALS, VARIANTS
-from xraygan import backend, run, training
+from xraygan import backend, run
 from xraygan.comparison.study import recall_study
 from xraygan.data.dataset import Setting
 from xraygan.gan import dcgan, fakes, fidelity
@@ -60,7 +60,7 @@ def run_trial(study, trial, recipe):
     noise = fakes.draw_noise(range(NUM_JUDGED), recipe.latent_dim)
     rows, done, used = [], 0, 0.0
     for moment in MOMENTS:
-        batches = training.RepeatingShuffle(real, None, utils.to_signed, recipe.count_real(len(real)), trial.seed, done)
+        batches = dcgan.make_batches(real, recipe, trial.seed, done)
         start, updates = time.process_time(), round(moment * recipe.updates) - done
         with backend.feed(batches) as fed:
             gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False)

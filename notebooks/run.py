@@ -31,7 +31,7 @@ from xraygan import disk, run
 from xraygan.comparison import metrics, profile
 from xraygan.data import imported, sources
 
-NOTEBOOKS = FIRST, SECOND, THIRD = ("1_before_gan", "2_gan_training", "3_after_gan")
+NOTEBOOKS = FIRST, SECOND, THIRD = tuple(Path(name).stem for name in run.NOTEBOOKS)
 PARAMETERS = {  # {name: (the notebooks that take it, what it says)}; what a notebook doesn't take it reads in the run's record
     "DATA": (
         NOTEBOOKS,

@@ -146,10 +146,25 @@ def test_the_baseline_that_judges_the_fakes_is_in_the_key_of_arms_with_fakes(tmp
 def test_the_keys_of_arms_without_fakes_are_these():
     """A study of days is known by them: an edit that changes one would train all of it again."""
     chosen = [Dataset.select_all, ImageSet.choose, ImageSet.find_rows, arms.rebalance, classifier.tabulate_predictions]
-    assert [key[:8] for key in keys.describe(chosen)] == ["d0b5b89b", "1bd8d1d4", "65d2d466", "bdcd5bf2", "240081c1"]
+    assert keys.describe(chosen) == [
+        "d0b5b89b3665f861",
+        "1bd8d1d4b6156216",
+        "65d2d46617bfd5ee",
+        "bdcd5bf2e8cf24a0",
+        "240081c1aeefa083",
+    ]
     described = load_profile("study").make_classifier("study_cnn").describe(2)
-    training_code = ["9a3060cc", "76dbe28a", "06bd887c", "5b8fc6b5", "00da6117", "d22db9dc", "45deb59b", "63ea84dc"]
-    assert [key[:8] for key in described["code"]] == training_code
+    training_code = [
+        "9a3060cc0639bad6",
+        "76dbe28a0c0952a8",
+        "06bd887cc4a9f4fb",
+        "5b8fc6b5d4843809",
+        "00da6117ab8298b9",
+        "d22db9dc0b3f228c",
+        "45deb59b6506bdc6",
+        "63ea84dc3f15270b",
+    ]
+    assert described["code"] == training_code
     assert described["network"] == "495165438ff55677"
     arms_of_study = ("nothing", "class_weights", "oversampling", "classical", "on_the_fly", "more_real")
     found = [keys.digest(arms.ARMS[name].describe()) for name in arms_of_study]

@@ -169,14 +169,15 @@ def test_where_every_image_is_needed_a_broken_one_is_named(tmp_path, rng):
 def test_real_images_are_read_fast(real_data, tmp_path):
     paths = sorted(real_data.glob("*/*/*.jpg"))
     seconds = []
-    for _ in range(2):
+    for _ in range(4):
         start = time.perf_counter()
         loaded = loading.load_images(paths, tmp_path, show_progress=False)
         seconds.append(time.perf_counter() - start)
-    print(f"{len(paths)} images: cold {seconds[0]:.2f} s, cached {seconds[1]:.2f} s")
+    cached = min(seconds[1:])  # another job may hold a core for one of them
+    print(f"{len(paths)} images: cold {seconds[0]:.2f} s, cached {cached:.2f} s")
     assert len(loaded.images) == len(paths)
     assert seconds[0] < 8  # twice the goal: another job may hold a core
-    assert seconds[1] < 3
+    assert cached < 1
 
 
 def pictures_of_every_mode():

@@ -222,19 +222,11 @@ def held(folder):
         RuntimeError: another process holds it.
     """
     folder = Path(folder)
+    busy = f"another process is at work in {display_path(folder)}: wait for it or stop it, or choose another name with RUN."
     with write_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RuntimeError(
-                f"another process is at work in {display_path(folder)}: wait for it or stop it, or choose another name with RUN."
-            ) from error
-    try:
+    with _locked(folder / ".lock", folder, busy, seconds=0):
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -244,11 +236,24 @@ def in_turn(path):
     Raises:
         RuntimeError: another process hasn't ended its block within a minute.
     """
+    busy = f"another process is using {display_path(path)}: stop it, and run this again."
+    with _locked(path.with_name(f".{path.name}.lock"), path, busy, seconds=60):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file, what, busy, seconds):
+    """Hold a lock's file while the block runs; `what` is locked by it, and `busy` is said where that takes longer than so many seconds."""
+    lock = FileLock(file, timeout=seconds)
+    with write_errors_explained(what):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RuntimeError(busy) from error
     try:
-        with write_errors_explained(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
-            yield
-    except Timeout as error:
-        raise RuntimeError(f"another process is using {display_path(path)}: stop it, and run this again.") from error
+        yield
+    finally:
+        lock.release()
 
 
 def require(path, notebook):

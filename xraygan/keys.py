@@ -135,9 +135,8 @@ class _Canonical(ast.NodeTransformer):
         """What stands for a global name: the code of our function, the name of a library's, the value of a constant, or the name as it is."""
         if value is node:
             return node
-        value = (
-            inspect.unwrap(value) if callable(value) else value
-        )  # what a decorator, TensorFlow's custom_gradient say, made of it
+        if callable(value):
+            value = inspect.unwrap(value)  # a decorator, TensorFlow's custom_gradient say, may stand around it
         if isinstance(value, types.FunctionType | type) and _is_ours(sys.modules[value.__module__]):
             return ast.Constant(digest(write_code(value, self.callers)))
         if callable(value) or isinstance(value, types.ModuleType):

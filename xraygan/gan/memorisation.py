@@ -164,12 +164,9 @@ def find_copies(fakes, training, held_out):
         training: what the GAN saw.
         held_out: real images of the same class that it never saw; of more than `MOST_FRESH` a draw is compared (`fresh` in the summary).
     """
-    held_out = np.asarray(held_out)
-    to_training, to_held_out = (copy_distances(fakes, real) for real in (training, held_out))
-    shows_real = np.minimum(to_training.min(axis=1), to_held_out.min(axis=1)) < SAME_PICTURE
-    drawn = _draw(np.arange(len(held_out)), MOST_FRESH)
-    held_out, real = held_out[drawn], int(shows_real.sum())
-    table = _compare(to_training, to_held_out[:, drawn])
+    real = count_real(fakes, np.concatenate([training, held_out]))
+    held_out = _draw(np.asarray(held_out), MOST_FRESH)
+    table = nearest(fakes, training, held_out)
     summary = count_copies(table, nearest_of_held_out(training, held_out))
     summary |= {"duplicate_share": duplicate_share(fakes, training), "real": real, "alarm": summary["alarm"] or real > 0}
     return Copies(table, summary, fakes, training, held_out)

@@ -307,7 +307,8 @@ def describe_scarcity(found):
         remedies = {row.arm: row for row in rows.itertuples() if row.arm not in scarcity.NO_REMEDIES}
         answer = f"With {num_real} real images of patients, {_describe_fakes(remedies.pop('gan', None), found.curve)}."
         others = "; ".join(f"{write_arm(arm)} {write_equal(row, found.curve)}" for arm, row in remedies.items())
-        lines.append(f"{f'**{answer}**' if is_finished else answer} The simple remedies equal: {others}.")
+        answer = f"**{answer}**" if is_finished else answer
+        lines.append(f"{answer} The simple remedies equal: {others}.")
     if is_finished:
         lines.append(describe_answer(_list_rows(found.contrasts)))
     return "\n\n".join(lines)
