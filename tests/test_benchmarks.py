@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import Counter
 
 import keras
 import numpy as np
@@ -19,7 +20,6 @@ from benchmarks import (
     pipeline,
     precision,
     published_study,
-    recipes,
     rescore,
     same_arm,
     scale,
@@ -28,12 +28,15 @@ from benchmarks import (
     steps,
     variance_parts,
 )
+from benchmarks.candidates import CANDIDATES
 from xraygan import disk, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import study as studies
 from xraygan.data import audit as audits
 from xraygan.data import split
 from xraygan.data.dataset import Setting
+from xraygan.gan import dcgan
+from xraygan.gan.networks import DoubleAndConvolve
 from xraygan.gan.recipe import RECIPES
 
 PARAMETERS = {"CLASSES": "", "MINORITY": "", "ALSO": "", "GROUPS": "", "ON_LEAK": "drop", "SEED": 0, "CLASSIFIER": "study_cnn"}
@@ -97,83 +100,68 @@ def test_every_organisation_trains_both_networks_and_is_timed(name):
 # The search for the recipe
 
 
-def test_what_won_the_search_is_the_product():
-    assert recipes.VARIANTS[recipes.SECOND_WINNER].recipe == RECIPES["dcgan"]
+def test_each_candidate_is_todays_recipe_with_something_changed():
+    recipes = [candidate.recipe for candidate in CANDIDATES.values()]
+    assert CANDIDATES["today"].recipe == RECIPES["dcgan"] and len(set(recipes)) == len(recipes)
 
 
-def test_every_published_trial_is_a_variant_and_no_two_are_alike():
-    published = {file.name.split("-")[0] for file in recipes.TRIALS.glob("*-*-[0-9].csv")}
-    assert published <= set(recipes.VARIANTS)
-    different = {(v.recipe, v.gan, v.discriminator_rate) for v in recipes.VARIANTS.values()}
-    assert len(different) == len(recipes.VARIANTS)
-
-
-@pytest.mark.parametrize("name", ["adaptive_augmentation", "spectral_norm", "r1", "wider", "slower_discriminator"])
-def test_a_variant_that_needs_code_trains(name):
-    gan = recipes.build(name, 0)
+@pytest.mark.parametrize("name", ["first", "excited", "patches", "describing"])
+def test_a_candidate_that_needs_code_trains(name):
+    gan = dcgan.make_gan(CANDIDATES[name].recipe, 0)
     logs = gan.fit(random_images(4), batch_size=2, verbose=0).history
     assert np.isfinite([logs["d_loss"], logs["g_loss"]]).all()
-    assert float(gan.optimizer.learning_rate) == pytest.approx(1e-4 if name == "slower_discriminator" else 2e-4)
-    if name == "adaptive_augmentation":
-        assert 0 <= float(gan.share) <= 2 * gan.recipe.batch_size / 10_000
 
 
-def test_the_changed_networks_are_what_they_say():
-    base, wide, spectral = (recipes.VARIANTS[name].recipe.build_discriminator() for name in ("base", "wider", "spectral_norm"))
-    filters = [[layer.filters for layer in net.layers if isinstance(layer, layers.Conv2D)] for net in (base, wide)]
-    assert filters == [[32, 64, 128, 256, 256], [64, 128, 256, 256, 256]]
-    generator = recipes.VARIANTS["wider"].recipe.build_generator()
-    filters = [layer.filters for layer in generator.layers if isinstance(layer, layers.Conv2DTranspose)]
-    assert filters == [256, 256, 128, 64, 1]
-    normalised = [layer.layer.name for layer in spectral.layers if isinstance(layer, layers.SpectralNormalization)]
-    assert len(normalised) == 6 and spectral.output_shape == (None, 1)
+def test_candidates_networks_are_the_packages_with_one_thing_changed():
+    """As many weights of each shape as the package's, but for those that the change adds or leaves out."""
+
+    def shapes(name, network):
+        return Counter(tuple(weight.shape) for weight in getattr(CANDIDATES[name].recipe, f"build_{network}")().weights)
+
+    today, excited = shapes("today", "generator"), shapes("excited", "generator")
+    assert not today - excited and sum((excited - today).values()) == 8  # two dense layers at each of two sizes
+    today = shapes("today", "discriminator")
+    assert today - shapes("first", "discriminator") == Counter([(256,)])  # the weight of the spread
+    assert not shapes("first", "discriminator") - today
+    assert shapes("patches", "discriminator") - today == Counter([(4, 4, 256, 1), (128,)])  # the spread is seen earlier
+    assert not today - shapes("describing", "discriminator")
 
 
-def test_a_trial_is_written_as_the_published_ones_are(phantom_folder, monkeypatch, tmp_path):
-    """One update a moment."""
-    study, name = begin_study(phantom_folder, "trial-run"), recipes.WINNER
-    pd.DataFrame({"variant": [name], "seconds": [0.5]}).to_csv(tmp_path / "seconds.csv", index=False)
-    smaller = {"TRIALS": tmp_path, "SECONDS": tmp_path / "seconds.csv", "BUDGET": 1, "MOMENTS": 2, "NUM_JUDGED": 32}
+def test_reconstructions_error_is_that_of_the_image_at_a_quarter_of_its_size():
+    image = random_images(2)
+    network = CANDIDATES["describing"].recipe.build_discriminator()
+    *_, drawn = (layer for layer in network.layers if isinstance(layer, DoubleAndConvolve))
+    drawn = keras.Model(network.inputs[0], drawn.output).predict_on_batch(image)
+    smaller = image.reshape(2, 32, 4, 32, 4, 1).mean((2, 4))
+    np.testing.assert_allclose(network.predict_on_batch(image)[:, 1], ((drawn - smaller) ** 2).mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_a_trial_is_a_row_and_another_programs_fakes_are_judged_alike(phantom_folder, monkeypatch, tmp_path):
+    study, trial = begin_study(phantom_folder, "search-run"), search.Trial("hinge", "COVID19", 0, 0.001, 0)
+    smaller = {"TABLE": tmp_path / "search.csv", "NUM_JUDGED": 32, "NUM_TIMED": 1, "FIRST": 1}
     for constant, value in smaller.items():
-        monkeypatch.setattr(recipes, constant, value)
-    published = pd.read_csv(disk.ROOT / "results" / "published" / "recipes" / f"{name}-COVID19-0.csv")
-    recipes.run_trial(name, "COVID19", 0, str(phantom_folder), study.run)
-    written = pd.read_csv(recipes.trial_file(name, "COVID19", 0))
-    assert list(written) == list(published)
-    assert written["ema_decay"].tolist() == 2 * published["ema_decay"].tolist()[: len(recipes.AVERAGES)]
-    assert written["updates"].unique().tolist() == [1, 2]
-
-
-def test_a_trial_of_the_second_search_is_a_row_a_moment_and_another_programs_fakes_are_judged_alike(
-    phantom_folder, monkeypatch, tmp_path
-):
-    study, trial = begin_study(phantom_folder, "search-run"), search.Trial("cutout", "COVID19", 0, 0)
-    for constant, value in {"TABLE": tmp_path / "search.csv", "MOMENTS": (0.5, 1.0), "NUM_JUDGED": 32}.items():
         monkeypatch.setattr(search, constant, value)
-    for _ in range(2):  # the second takes the place of the first
-        search.run_trial(study, trial, dataclasses.replace(recipes.VARIANTS["cutout"].recipe, updates=2))
-    table = pd.read_csv(search.TABLE)
-    assert (
-        table["update"].tolist() == [1, 2]
-        and (table["updates"] == 2).all()
-        and (table["cpu_minutes"].diff().iloc[1:] > 0).all()
-    )
+    monkeypatch.setattr(search, "count_updates", lambda *_: 2)
+    row = search.run_trial(str(phantom_folder), study.run, trial)
+    assert row["updates"] == 2 and row["cpu_minutes"] > 0
     real, _, held_out = search.read_images(study, trial)
-    np.savez(tmp_path / "minute_5.npz", images=held_out, updates=7)
-    search.judge_folder(study, dataclasses.replace(trial, variant="perfect"), tmp_path)
-    perfect = pd.read_csv(search.TABLE).set_index("variant").loc["perfect"]
-    assert perfect["real_images"] == len(real) and perfect["update"] == 7
-    assert perfect["kid"] < table["kid"].min() and perfect["recall_random"] == perfect["precision_random"] == 1
+    (tmp_path / "perfect").mkdir()
+    np.savez(tmp_path / "perfect" / "minute_5.npz", images=held_out, updates=7)
+    perfect = dataclasses.replace(trial, candidate="perfect")
+    rows = search.judge_folder(str(phantom_folder), study.run, perfect, tmp_path / "perfect")
+    for _ in range(2):  # the second time takes the place of the first
+        search.add_rows([row, *rows])
+    table = search.read_rows().set_index("candidate")
+    assert len(table) == 2 and table.loc["perfect", ["real_images", "updates", "minutes"]].tolist() == [len(real), 7, 5]
+    assert table.loc["perfect", "kid_random"] < table.loc["hinge", "kid_random"]
+    assert table.loc["perfect", "recall_random"] == table.loc["perfect", "precision_random"] == 1
+    monkeypatch.setattr(search, "run_trial", None)
+    search.search(str(phantom_folder), study.run, [trial])  # it is finished, and nothing is trained
 
 
-def test_the_published_search_is_summarised_as_it_is_published(monkeypatch, tmp_path):
-    trials = recipes.TRIALS
-    for file in trials.glob("*-*-[0-9].csv"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(recipes, "TRIALS", tmp_path)
-    recipes.summarise()
-    for name in ("summary.csv", "averages.csv", "by_time.csv"):
-        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), pd.read_csv(trials / name))
+def test_as_many_updates_as_fit_into_the_minutes(monkeypatch):
+    monkeypatch.setattr(search, "train", lambda gan, real, seed, first, updates: 0.5 * updates)
+    assert search.count_updates(RECIPES["dcgan"], None, 10) == 1200
 
 
 # What is compared
@@ -359,7 +347,6 @@ def test_the_same_arm_on_published_files_gives_what_is_published():
         precision,
         audit,
         same_arm,
-        recipes,
         search,
         error_rates,
         rescore,
