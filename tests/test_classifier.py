@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,9 +107,10 @@ def test_a_finished_training_is_not_repeated_and_keeps_its_best_epoch(phantom_im
     model, history = train(phantom_images, tmp_path, epochs=4)
     best = history["val_loss"].min()
     rows = np.arange(1, 56, 4)
-    outputs = classifier.predict(model, phantom_images.images[rows])[:, 0].astype(float)
-    y = classifier.make_targets(phantom_images.labels[rows], TWO)
-    loss = -np.mean(y * np.log(outputs) + (1 - y) * np.log(1 - outputs))
+    ill = classifier.predict(model, phantom_images.images[rows])[:, 0].astype(float)
+    y, share = phantom_images.labels[rows], (phantom_images.labels[:56:2] == 1).mean()
+    corrected = ill / share / (ill / share + (1 - ill) / (1 - share))
+    loss = (-np.log(corrected[y == 1]).mean() - np.log(1 - corrected[y == 0]).mean()) / 2
     assert loss == pytest.approx(best, rel=1e-3)
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained again"))
     again, _ = train(phantom_images, tmp_path, epochs=4)
@@ -215,6 +217,30 @@ def test_a_class_is_called_by_its_probability_over_its_share():
         np.array(["a"]), np.array([1]), np.array([[0.5, 0.3, 0.2]]), THREE, np.array([0.7, 0.2, 0.1])
     )
     assert (three["prediction"][0], three["likeliest"][0]) == (THREE.classes[2], THREE.classes[0])
+
+
+def test_an_epoch_is_scored_as_scikit_learn_does_with_classes_that_weigh_the_same(rng):
+    labels, shares = rng.choice(3, 60, p=[0.7, 0.2, 0.1]), np.array([0.5, 0.3, 0.2])
+    divided = rng.dirichlet(np.ones(3), 60)
+    learned = divided * shares / (divided * shares).sum(axis=1, keepdims=True)  # as from a training with these shares
+    weights = 1 / np.bincount(labels)[labels]
+    score = classifier.score_validation(learned, labels, shares)
+    assert score["val_loss"] == pytest.approx(sk.log_loss(labels, divided, sample_weight=weights))
+    assert score["val_balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, divided.argmax(axis=1)))
+
+
+def test_what_suits_the_shares_of_validation_images_is_not_preferred():
+    """6 of 100 validation images are ill. A network that was trained on as many ill as healthy should say one half where it knows nothing."""
+    labels, even = np.repeat([0, 1], [94, 6]), np.array([0.5, 0.5])
+    ignorant, suited = (np.tile([1 - ill, ill], (100, 1)) for ill in (0.5, 0.06))
+    assert classifier.score_validation(ignorant, labels, even)["val_loss"] == pytest.approx(np.log(2))
+    assert classifier.score_validation(suited, labels, even)["val_loss"] > 1.4
+    assert classifier.score_validation(suited, labels, np.array([0.94, 0.06]))["val_loss"] == pytest.approx(np.log(2))
+
+
+def test_a_network_that_gives_no_numbers_has_no_validation_loss():
+    score = classifier.score_validation(np.full((2, 2), np.nan), np.array([0, 1]), np.array([0.5, 0.5]))
+    assert np.isnan(score["val_loss"])
 
 
 def test_batches_on_the_fly_depend_on_seed_and_step_alone(rng):

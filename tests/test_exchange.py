@@ -10,7 +10,7 @@ from xraygan.comparison import exchange
 NUMBERS = [25, 50, 115, 230, 460, 1000]
 CURVE = dict(zip(NUMBERS, [0.897, 0.94, 0.979, 0.987, 0.991, 0.994], strict=True))
 SPREAD = dict(zip(NUMBERS, [0.02, 0.012, 0.004, 0.002, 0.0015, 0.001], strict=True))
-REPLICATES = dict(zip(NUMBERS, [24, 6, 10, 6, 6, 6], strict=True))
+CURVE_REPLICATES = 12  # that have all numbers
 
 
 def true_worth(score, num_real):
@@ -27,7 +27,7 @@ def simulate(rng, num_real, score, replicates, shared=0.5):
     curve = [
         {"num_real": number, "seed": seed, "auroc": value}
         for number in NUMBERS
-        for seed, value in enumerate(draw(number, CURVE[number], max(REPLICATES[number], replicates * (number == num_real))))
+        for seed, value in enumerate(draw(number, CURVE[number], max(CURVE_REPLICATES, replicates * (number == num_real))))
     ]
     arm = {"num_real": num_real, "arm": "gan", "seed": range(replicates), "auroc": draw(num_real, score, replicates)}
     return pd.DataFrame(arm), pd.DataFrame(curve)
@@ -45,13 +45,13 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, repli
         held.append(row["worth_low"] <= truth <= row["worth_high"])
         found.append(row["worth"])
     assert 0.92 <= np.mean(held) <= 0.99
-    assert np.mean(found) == pytest.approx(truth, abs=2)
+    assert np.mean(found) == pytest.approx(truth, abs=3)
 
 
 def test_the_curve_is_made_monotone_as_scikit_learn_does(rng):
-    levels, weights = rng.normal(size=(20, 6)), rng.integers(1, 9, 6)
-    expected = [IsotonicRegression().fit_transform(range(6), row, sample_weight=weights) for row in levels]
-    np.testing.assert_allclose(exchange._make_monotone(levels, weights), expected)
+    levels = rng.normal(size=(20, 6))
+    expected = [IsotonicRegression().fit_transform(range(6), row) for row in levels]
+    np.testing.assert_allclose(exchange._make_monotone(levels), expected)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,34 @@ def test_a_score_is_looked_up_on_the_curve(score, expected, beyond):
     assert np.isnan(row["worth_low"]), "one replicate has no interval"
 
 
-def test_nothing_added_is_worth_exactly_nothing_where_the_curve_falls_too():
-    """At 115 images the raw mean lies above that of 230: the curve is level there."""
-    scores = {25: [0.90, 0.91, 0.92], 115: [0.98, 0.97, 0.975], 230: [0.97, 0.965, 0.975], 1000: [0.99, 0.985, 0.98]}
+@pytest.mark.parametrize("middle", [[0.98, 0.97, 0.975], [0.90, 0.91, 0.905]])
+def test_nothing_added_is_worth_exactly_nothing_where_the_curve_falls_too(middle):
+    """At 115 images the raw mean lies above that of 230, or below that of 25: the curve is level there, in some draws too."""
+    scores = {25: [0.90, 0.91, 0.92], 115: middle, 230: [0.97, 0.965, 0.975], 1000: [0.99, 0.985, 0.98]}
     curve = pd.DataFrame([(number, seed, value) for number, of in scores.items() for seed, value in enumerate(of)])
     curve.columns = ["num_real", "seed", "auroc"]
     worth = exchange.tabulate_worth(curve.assign(arm="nothing"), curve).set_index("num_real")
-    assert worth.loc[[25, 115], ["worth", "worth_low", "worth_high"]].to_numpy().tolist() == [[0, 0, 0]] * 2
-    assert exchange.fit_curve(curve).is_monotonic_increasing and exchange.fit_curve(curve)[115] == pytest.approx(0.9725)
+    assert worth.loc[[25, 115, 230, 1000], ["worth", "worth_low", "worth_high"]].to_numpy().tolist() == [[0, 0, 0]] * 4
+    assert exchange.fit_curve(curve).is_monotonic_increasing
+
+
+def test_points_of_the_curve_are_of_the_same_replicates():
+    """Replicate 2 has easy patients and no second number: it must not make the curve flatter."""
+    curve = pd.DataFrame({"num_real": [25, 50, 25, 50, 25], "seed": [0, 0, 1, 1, 2], "auroc": [0.8, 0.9, 0.82, 0.92, 0.99]})
+    assert exchange.fit_curve(curve).to_dict() == pytest.approx({25: 0.81, 50: 0.91})
+    arm = pd.DataFrame({"num_real": 25, "arm": "gan", "seed": [0, 1, 2], "auroc": [0.85, 0.87, 1.04]})  # 0.05 better in each
+    assert exchange.tabulate_worth(arm, curve)["worth"][0] == pytest.approx(np.sqrt(25 * 50) - 25, abs=1e-6)
+
+
+def test_means_vary_together_as_far_as_they_share_replicates(rng):
+    """Against many simulated studies: twelve replicates with both of the curve's points, and twelve more with the advantage alone."""
+    lift, own = rng.normal(0, 1, (4000, 24)), rng.normal(0, 1, (4000, 24))
+    means = np.stack([lift[:, :12].mean(axis=1), lift[:, :12].mean(axis=1), (lift + own).mean(axis=1)], axis=1)
+    points = pd.DataFrame(np.stack([lift[0, :12]] * 2, axis=1))
+    drawn = [
+        exchange._draw_means(pd.DataFrame(np.stack([of[:12]] * 2, axis=1)), pd.Series(of + more), rng)
+        for of, more in zip(lift[:60], own[:60], strict=True)
+    ]
+    within = [np.cov((of - of.mean(axis=0)).T) * 9 / 11 for of in drawn]  # t of 11 degrees of freedom has a variance of 11/9
+    np.testing.assert_allclose(np.mean(within, axis=0), np.cov(means.T), rtol=0.25)
+    assert exchange._draw_means(points[:2], pd.Series([0.0, 1.0, 2.0]), rng) is None

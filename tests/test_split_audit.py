@@ -335,6 +335,26 @@ def test_a_setting_selects_its_images_in_the_order_of_the_split(phantom_images):
     np.testing.assert_array_equal(of_class, data.select_all(whole)["train"].images[data.select_all(whole)["train"].labels == 1])
 
 
+def test_few_images_are_a_fair_draw_from_the_training_part():
+    """Half of the images are alone, the others in groups of five. Were few images drawn in the order in which groups were, the first of
+    a group would come last, and nobody who has one image would be among few patients.
+    """
+    labels, groups = np.tile([0, 1], 400), np.arange(800)
+    groups[400:] = 400 + np.arange(400) // 10 * 10 + np.arange(400) % 2  # five of a class each
+    data = image_set(["train"] * 800, labels)
+    table = split.make_split(data, groups, test_share=0.5)
+    size, first = (table.groupby("group")["file"].transform(what) for what in ("size", "min"))
+    alone, leads = (set(table.loc[chosen, "file"]) for chosen in (size == 1, first == table["file"]))
+    few = Setting(("A", "B"), "B", num_real=20)
+    for part, expected in (("train", 20), ("validation", 5)):
+        drawn = [Dataset(data, table).select_all(few, seed)[part] for seed in range(30)]
+        files = np.concatenate([of.files[of.labels == 1] for of in drawn])
+        assert len(files) == 30 * expected
+        of_alone, of_leads = (np.mean([file in chosen for file in files]) for chosen in (alone, leads))
+        reach = 4 * np.sqrt(0.25 / 30)  # four standard errors were all images of a replicate alike
+        assert abs(of_alone - 0.5) < reach and abs(of_leads - 0.6) < reach
+
+
 def test_a_setting_with_leaks_trains_on_the_twins_that_were_left_out():
     data = image_set(["train"] * 20 + ["test"] * 4, [0, 1] * 12)
     groups = np.arange(24)

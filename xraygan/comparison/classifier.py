@@ -114,7 +114,14 @@ class Classifier:
         """The contents of the description as a key takes them: its fields, its network as built, its training as code."""
         network = keys.describe_network(NETWORKS[self.network], self.image_size, num_classes)
         code = [compile_network, make_targets, make_batches, _weigh_targets, predict, training.SavedState.is_stalled]
-        code += [Classifier.count_updates, Classifier.count_epochs]
+        code += [
+            to_probabilities,
+            divide_by_shares,
+            score_validation,
+            Validation,
+            Classifier.count_updates,
+            Classifier.count_epochs,
+        ]
         return keys.describe(self) | {"network": network, "code": keys.describe(code)}
 
 
@@ -141,7 +148,7 @@ def make_batches(classifier, images, targets, seed, first_step=0):
 
 @backend.deterministic_if_possible
 def train_classifier(classifier, setting, images, validation, seed, state_folder, description):
-    """Train a classifier, resuming where it stopped; the weights of the best validation loss are kept.
+    """Train a classifier, resuming where it stopped; the weights of the best validation loss (`score_validation`) are kept.
 
     Args:
         classifier: `Classifier`.
@@ -174,8 +181,7 @@ def train_classifier(classifier, setting, images, validation, seed, state_folder
         updates,
         classifier.count_epochs(images.num_real),
         description,
-        validation_data=(utils.to_unit(validation.images), make_targets(validation.labels, setting)),
-        validation_batch_size=classifier.batch_size,
+        callbacks=[Validation(validation, setting, images.shares)],
         class_weight=_weigh_targets(images.weights, setting),
     )
     resumable.state.load_best()
@@ -198,12 +204,69 @@ def predict(model, images, batch_size=128):
     return np.concatenate(batches)
 
 
-def tabulate_predictions(files, labels, outputs, setting, shares):
-    """What a classifier says of each test image, by the rule that balanced accuracy rewards.
+def to_probabilities(outputs, setting):
+    """What `predict` gives → the probability of each class of a setting: `float64 (N, num_classes)`, which a CSV gives back exactly."""
+    outputs = outputs.astype(np.float64)
+    if len(setting.classes) > 2:
+        return outputs
+    by_class = np.concatenate([1 - outputs, outputs], axis=1)
+    return by_class if setting.minority_label == 1 else by_class[:, ::-1]
+
+
+def divide_by_shares(probabilities, shares):
+    """The probabilities as they were if each class had the same share of the training images: `float (N, num_classes)`, sums of 1.
 
     A classifier trained on many healthy and few sick images learns that few are sick. Balanced accuracy counts both classes alike, so each
-    probability is divided by the class's share of the training images before the largest is taken (Menon et al. 2021,
-    arXiv:2007.07314): nothing is tuned, and the rule is the same for every arm.
+    probability is divided by the class's share of the training images (Menon et al. 2021, arXiv:2007.07314): nothing is tuned, and the
+    rule is the same for every arm.
+    """
+    divided = probabilities / shares
+    return divided / divided.sum(axis=1, keepdims=True)
+
+
+def score_validation(probabilities, labels, shares):
+    """What chooses the epoch whose weights are kept: each class counts alike, whatever its share of training and validation images.
+
+    Were every image to count alike, few sick images among many healthy ones would hardly matter, and weights would be preferred that
+    suit the validation part's shares, while predictions are made for equal ones.
+
+    Args:
+        probabilities: `float (N, num_classes)`, of validation images.
+        labels: `int (N,)`, indices into the classes.
+        shares: `float (num_classes,)`, of each class among what the classifier is trained on.
+
+    Returns:
+        dict of `val_loss`, the mean over classes of each class's mean cross-entropy, in nats, and `val_balanced_accuracy`.
+    """
+    divided = divide_by_shares(probabilities.clip(keras.config.epsilon(), 1), shares)
+    of_truth, is_right = divided[np.arange(len(labels)), labels], divided.argmax(axis=1) == labels
+    classes = [labels == label for label in np.unique(labels)]
+    return {
+        "val_loss": float(np.mean([-np.log(of_truth[members]).mean() for members in classes])),
+        "val_balanced_accuracy": float(np.mean([is_right[members].mean() for members in classes])),
+    }
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds `score_validation` of the validation images to what is known of an epoch."""
+
+    def __init__(self, validation, setting, shares):
+        """
+        Args:
+            validation: `dataset.Part` of real images only.
+            setting: `dataset.Setting`.
+            shares: `float (num_classes,)`, of each class among what the classifier is trained on.
+        """
+        super().__init__()
+        self.validation, self.setting, self.shares = validation, setting, shares
+
+    def on_epoch_end(self, epoch, logs=None):
+        probabilities = to_probabilities(predict(self.model, self.validation.images), self.setting)
+        logs.update(score_validation(probabilities, self.validation.labels, self.shares))
+
+
+def tabulate_predictions(files, labels, outputs, setting, shares):
+    """What a classifier says of each test image: the class with the largest probability after `divide_by_shares`.
 
     Args:
         files: `str (N,)`.
@@ -216,21 +279,15 @@ def tabulate_predictions(files, labels, outputs, setting, shares):
         DataFrame: file, label, prediction (by that rule), likeliest (the class with the largest probability), probability (of the
         minority class), and one column a class if more than two.
     """
-    names, outputs = np.array(setting.classes), outputs.astype(np.float64)  # what a CSV gives back exactly
-    minority = setting.minority_label
-    if len(names) == 2:
-        by_class, extra = np.concatenate([1 - outputs, outputs], axis=1), {}
-        if minority == 0:
-            by_class = by_class[:, ::-1]
-    else:
-        by_class, extra = outputs, {f"probability_{name}": outputs[:, index] for index, name in enumerate(names)}
+    names, by_class = np.array(setting.classes), to_probabilities(outputs, setting)
+    extra = {f"probability_{name}": by_class[:, index] for index, name in enumerate(names)} if len(names) > 2 else {}
     return pd.DataFrame(
         {
             "file": files,
             "label": names[labels],
-            "prediction": names[(by_class / shares).argmax(axis=1)],
+            "prediction": names[divide_by_shares(by_class, shares).argmax(axis=1)],
             "likeliest": names[by_class.argmax(axis=1)],
-            "probability": by_class[:, minority],
+            "probability": by_class[:, setting.minority_label],
         }
         | extra
     )

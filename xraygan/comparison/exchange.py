@@ -6,6 +6,7 @@ reaches the level that the curve has at m real images, it is worth m − n furth
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 NUM_DRAWS = 4000
 COLUMNS = ["num_real", "arm", "replicates", "score", "score_low", "score_high", "worth", "worth_low", "worth_high", "beyond"]
@@ -14,11 +15,12 @@ COLUMNS = ["num_real", "arm", "replicates", "score", "score_low", "score_high", 
 def tabulate_worth(trainings, curve, seed=0):
     """What each arm at each number of real images is worth, by AUROC.
 
-    The arm's advantage over "nothing" in the same replicates is added to the learning curve at that number, and the curve is read where
-    it has this level. So "nothing" is worth exactly nothing, also where the curve had to be made monotone. The interval is a parametric
-    bootstrap: the means of "nothing" and of the arm are drawn together from the t distribution that their replicates give them, all other
-    points of the curve from theirs, the curve is made monotone again and read again. Shown by simulation to hold the truth in 93 or more
-    of 100 (tests/test_exchange.py).
+    The curve is that of the replicates that have all its numbers, so that no two of its points are of other patients (`pair_curve`). The arm's
+    advantage over "nothing" in the same replicates is added to the curve's level at the arm's number, and the curve is read where it has
+    this level. So "nothing" is worth exactly nothing, also where the curve had to be made monotone. The interval is a parametric
+    bootstrap: the means of the curve's points and of the advantage are drawn together from the t distribution that their replicates give
+    them, and each curve drawn is made monotone and read again. Shown by simulation to hold the truth in 93 or more of 100
+    (tests/test_exchange.py).
 
     Args:
         trainings: DataFrame with columns num_real, arm, seed (of the replicate) and auroc, a row a training.
@@ -28,103 +30,106 @@ def tabulate_worth(trainings, curve, seed=0):
     Returns:
         DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), score_low, score_high, worth (real
         images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
-        the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of a point of the curve.
+        the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of the curve.
     """
     rng = np.random.default_rng(seed)
-    points = {number: rows["auroc"].to_numpy(float) for number, rows in curve.groupby("num_real")}
-    drawn_points = {number: _draw_means([scores], rng) for number, scores in points.items()}
-    nothing = curve.set_index(["num_real", "seed"])["auroc"]
+    points, nothing = pair_curve(curve), curve.set_index(["num_real", "seed"])["auroc"]
     table = []
     for (num_real, arm), rows in trainings.groupby(["num_real", "arm"], sort=False):
-        scores = rows["auroc"].to_numpy(float)
-        paired = nothing[[(num_real, replicate) for replicate in rows["seed"]]].to_numpy(float)
-        drawn = _draw_means([paired, scores], rng)
-        weights = {number: len(replicates) for number, replicates in (points | {num_real: paired}).items()}
-        table.append(
-            {"num_real": num_real, "arm": arm, "replicates": len(scores), "score": scores.mean()}
-            | _find_worth(points, weights, num_real, paired, scores)
-            | _find_intervals(drawn_points, weights, num_real, drawn)
-        )
+        scores = rows.set_index("seed")["auroc"]
+        row = {"num_real": num_real, "arm": arm, "replicates": len(scores), "score": scores.mean()}
+        table.append(row | _find_score_interval(scores) | _find_worth(points, num_real, scores - nothing[num_real], rng))
     return pd.DataFrame(table, columns=COLUMNS)
 
 
-def _find_worth(points, weights, num_real, paired, scores):
-    """What one arm at one number is worth, and whether that lies beyond the curve; `paired` are the scores of "nothing" in its replicates."""
-    means = np.array([[replicates.mean() for replicates in (points | {num_real: paired}).values()]])
-    levels, wanted = _add_advantage(means, weights, num_real, scores.mean() - paired.mean())
-    beyond = "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else ""
-    return {"worth": read_curve(list(weights), levels, wanted)[0] - num_real, "beyond": beyond}
+def pair_curve(curve):
+    """The trainings of the learning curve by replicate (rows) and number of real images (columns): the replicates that have all numbers.
 
-
-def _find_intervals(drawn_points, weights, num_real, drawn):
-    """The 95 % intervals of the arm's score and worth, from drawn means of the curve's points and of ("nothing", arm), or {}."""
-    if drawn is None or any(means is None for means in drawn_points.values()):
-        return {}
-    means = np.hstack(list((drawn_points | {num_real: drawn[:, :1]}).values()))
-    curves = _add_advantage(means, weights, num_real, drawn[:, 1] - drawn[:, 0])
-    low, high = np.quantile(read_curve(list(weights), *curves) - num_real, [0.025, 0.975])
-    score_low, score_high = np.quantile(drawn[:, 1], [0.025, 0.975])
-    return {"score_low": score_low, "score_high": score_high, "worth_low": low, "worth_high": high}
-
-
-def _draw_means(scores, rng):
-    """What the means of A arms may be: `float (NUM_DRAWS, A)`, by the t distribution of their R common replicates; None for fewer than three.
-
-    `scores` is A lists of R scores.
+    Were each point the mean of all its replicates, two points would differ by their patients, too.
     """
-    scores = np.array(scores)
-    freedom = scores.shape[1] - 1
-    if freedom < 2:
-        return None
-    covariance = np.atleast_2d(np.cov(scores)) / (freedom + 1)
-    normal = rng.multivariate_normal(np.zeros(len(scores)), covariance, NUM_DRAWS, method="svd")
-    return scores.mean(axis=1) + normal / np.sqrt(rng.chisquare(freedom, (NUM_DRAWS, 1)) / freedom)
-
-
-def _add_advantage(means, weights, num_real, advantage):
-    """D learning curves `float (D, P)`, made monotone, and on each the level at `num_real` plus an advantage, `float (D,)`.
-
-    Args:
-        means: `float (D, P)`, the points' mean scores.
-        weights: {number of real images: how many scores that point rests on}, P of them, in the order of `means`.
-        num_real: one of these numbers.
-        advantage: `float (D,)` or a number, in AUROC.
-    """
-    levels = _make_monotone(means, np.array(list(weights.values())))
-    return levels, levels[:, list(weights).index(num_real)] + advantage
+    return curve.pivot_table(index="seed", columns="num_real", values="auroc").dropna()
 
 
 def fit_curve(curve):
     """The learning curve as worth is read from it: Series of the monotone mean AUROC, by number of real images; `curve` as above."""
-    points = curve.groupby("num_real")["auroc"]
-    means, counts = points.mean(), points.size()
-    return pd.Series(_make_monotone(means.to_numpy()[None], counts.to_numpy())[0], index=means.index)
+    means = pair_curve(curve).mean()
+    return pd.Series(_make_monotone(means.to_numpy()[None])[0], index=means.index)
+
+
+def _find_score_interval(scores):
+    """The 95 % t interval of an arm's mean score, or {}."""
+    if len(scores) < 3:
+        return {}
+    low, high = stats.t.interval(0.95, len(scores) - 1, scores.mean(), scores.sem())
+    return {"score_low": low, "score_high": high}
+
+
+def _find_worth(points, num_real, advantages, rng):
+    """What an arm is worth, whether that lies beyond the curve, and the 95 % interval where there are replicates enough.
+
+    Args:
+        points: of `pair_curve`.
+        num_real: the arm's number of real images, one of the curve's.
+        advantages: Series by seed, the arm's score less that of "nothing".
+        rng: draws the bootstrap.
+    """
+    place, numbers = list(points.columns).index(num_real), points.columns.to_numpy(float)
+    levels = _make_monotone(points.mean().to_numpy()[None])
+    wanted = levels[:, place] + advantages.mean()
+    found = {
+        "worth": read_curve(numbers, levels, wanted)[0] - num_real,
+        "beyond": "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else "",
+    }
+    drawn = _draw_means(points, advantages, rng)
+    if drawn is not None:
+        levels = _make_monotone(drawn[:, :-1])
+        worth = read_curve(numbers, levels, levels[:, place] + drawn[:, -1]) - num_real
+        found["worth_low"], found["worth_high"] = np.quantile(worth, [0.025, 0.975])
+    return found
+
+
+def _draw_means(points, advantages, rng):
+    """What the means of the curve's P points and of the advantage may be: `float (NUM_DRAWS, P + 1)`; None with fewer than 3 common replicates.
+
+    By the t distribution that the common replicates give them. A mean over more replicates varies less, and two means vary together as far
+    as they share replicates.
+    """
+    together = points.join(advantages.rename("advantage"), how="outer")
+    common, is_there = together.dropna(), together.notna().astype(float)
+    freedom = len(common) - 1
+    if freedom < 2:
+        return None
+    weights = is_there / is_there.sum()  # of each replicate in each mean
+    covariance = common.cov() * (weights.T @ weights)
+    normal = rng.multivariate_normal(np.zeros(len(covariance)), covariance, NUM_DRAWS, method="svd")
+    return together.mean().to_numpy() + normal / np.sqrt(rng.chisquare(freedom, (NUM_DRAWS, 1)) / freedom)
 
 
 def read_curve(numbers, levels, wanted):
-    """At how many real images monotone learning curves reach a level.
+    """At how many real images learning curves reach a level.
 
     Args:
         numbers: P numbers of real images, in ascending order.
-        levels: `float (D, P)`, D curves that never fall.
+        levels: `float (D, P)`, D curves that rise, see `_make_monotone`.
         wanted: `float (D,)`, the level that is looked up on each.
 
     Returns:
         `float (D,)`, from the first number to the last. Between points, a curve is straight over the number's logarithm.
     """
-    logarithms = np.log(numbers)
-    rising = levels + 1e-12 * np.arange(len(numbers))  # where a curve is flat, its smallest number counts
-    found = [np.interp(value, level, logarithms) for value, level in zip(wanted, rising, strict=True)]
+    found = [np.interp(value, level, np.log(numbers)) for value, level in zip(wanted, levels, strict=True)]
     return np.round(np.exp(found), 6)  # so that the curve's ends are whole numbers
 
 
-def _make_monotone(levels, weights):
-    """Isotonic regression of each row (Barlow et al. 1972, the max-min formula): `float (…, P)`, never falling."""
-    size = levels.shape[1]
-    sums = np.concatenate([np.zeros((len(levels), 1)), np.cumsum(levels * weights, axis=1)], axis=1)
-    counts = np.concatenate([[0], np.cumsum(weights)])
-    means = np.full((len(levels), size, size), np.inf)  # of the points from the first index to the second
+def _make_monotone(means):
+    """Isotonic regression of each row of `float (D, P)` (Barlow et al. 1972, the max-min formula), and where that is level, a rise of 1e-12.
+
+    So every number has a level of its own, at which it is found again.
+    """
+    size = means.shape[1]
+    sums = np.concatenate([np.zeros((len(means), 1)), np.cumsum(means, axis=1)], axis=1)
+    between = np.full((len(means), size, size), np.inf)  # the mean of the points from the first index to the second
     for first in range(size):
         for last in range(first, size):
-            means[:, first, last] = (sums[:, last + 1] - sums[:, first]) / (counts[last + 1] - counts[first])
-    return np.stack([means[:, : place + 1, place:].min(axis=2).max(axis=1) for place in range(size)], axis=1)
+            between[:, first, last] = (sums[:, last + 1] - sums[:, first]) / (last + 1 - first)
+    level = np.stack([between[:, : place + 1, place:].min(axis=2).max(axis=1) for place in range(size)], axis=1)
+    return level + 1e-12 * np.arange(size)

@@ -52,7 +52,7 @@ def explain_nothing(study):
 def summarise(study):
     """What is finished, also written to results/RUN/few_patients/: `Scarcity`, or None where nothing can be said yet.
 
-    Nothing can be said before one replicate of every arm at one number and two points of the curve are finished.
+    Nothing can be said before one replicate of every arm at one number and of every point of the curve are finished, of two points at least.
     """
     compared = plan.plan_scarcity(study)
     settings = list(dict.fromkeys(unit.setting for unit in compared))
@@ -63,6 +63,8 @@ def summarise(study):
     if not finished or len({unit.setting for unit in curve}) < 2:
         return None
     trainings, of_curve = (_tabulate(study, wanted) for wanted in (finished, curve))
+    if exchange.pair_curve(of_curve).empty:
+        return None
     state = {"asked": len(list_units(study)), "finished": len({*finished, *curve})}
     is_whole, fewest = state["finished"] == state["asked"], min(settings, key=lambda setting: setting.num_real)
     contrasts = tables.compare_arms(study, finished, fewest) if is_whole else None

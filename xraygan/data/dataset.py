@@ -82,7 +82,7 @@ class Dataset:
             share = setting.num_real / len(of_part["train"])
             counts = {"train": setting.num_real, "validation": max(1, round(share * len(of_part["validation"])))}
             for name, members in of_part.items():
-                surplus = members[split.order_by_hash(table.loc[members, "file"], seed)[counts[name] :]]
+                surplus = members[split.order_by_hash(table.loc[members, "file"], seed, draw="few patients")[counts[name] :]]
                 table.loc[surplus, "part"] = RESERVE if name == "train" else split.UNUSED
         images, parts = self.images.choose(setting.classes, setting.minority), {}
         for name in ("train", "validation", "test", RESERVE):

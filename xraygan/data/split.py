@@ -133,9 +133,12 @@ def redraw(table, seed):
     return table
 
 
-def order_by_hash(names, seed):
-    """The places `int (N,)` of the names in a random order that depends on the seed and on the names alone."""
-    digests = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in names]
+def order_by_hash(names, seed, draw=""):
+    """The places `int (N,)` of the names in a random order that depends on the seed, the draw's name and the names alone.
+
+    A draw from what an earlier one left needs a name of its own: in the earlier order what was left comes last.
+    """
+    digests = [hashlib.sha256(f"{draw}{seed}\n{name}".encode()).digest() for name in names]
     return np.array(sorted(range(len(digests)), key=digests.__getitem__), int)
 
 

@@ -64,20 +64,20 @@ def draw_training(histories, title):
     """Loss and accuracy by epoch, training thin and validation thick; the kept epoch of each model is marked.
 
     Args:
-        histories: {"before": DataFrame, …} with columns epoch, loss, val_loss, accuracy, val_accuracy.
+        histories: {"before": DataFrame, …} with columns epoch, loss, val_loss, accuracy, val_balanced_accuracy.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     for arm, history in histories.items():
         best = history.loc[history["val_loss"].idxmin()]
-        for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
+        for axis, metric, validated in zip(axes, ("loss", "accuracy"), ("val_loss", "val_balanced_accuracy"), strict=True):
             look = {"color": COLOURS[arm], "linestyle": STYLES[arm]}
             axis.plot(history["epoch"], history[metric], linewidth=0.8, alpha=0.6, label=f"{arm}, training", **look)
-            axis.plot(history["epoch"], history[f"val_{metric}"], linewidth=2, label=f"{arm}, validation", **look)
-            axis.plot(best["epoch"], best[f"val_{metric}"], "o", color=COLOURS[arm], markeredgecolor="black")
+            axis.plot(history["epoch"], history[validated], linewidth=2, label=f"{arm}, validation", **look)
+            axis.plot(best["epoch"], best[validated], "o", color=COLOURS[arm], markeredgecolor="black")
     axes[0].set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
     for write_labels in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
         write_labels("{x:g}")  # matplotlib's own labels of such an axis are formulas
-    axes[1].set(xlabel="epoch", ylabel="accuracy")
+    axes[1].set(xlabel="epoch", ylabel="accuracy (validation: balanced)")
     axes[1].legend(loc="lower right")
     figure.suptitle(f"{title}\n● epoch with the best validation loss, whose weights are kept")
     return figure
@@ -354,12 +354,12 @@ def draw_exchange(worth, curve, title):
 
 
 def _draw_learning_curve(axis, worth, curve):
-    points = curve.groupby("num_real")["auroc"]
+    points = exchange.pair_curve(curve)
     colour, marker = choose_look("nothing")
     fitted = exchange.fit_curve(curve)
     axis.plot(fitted.index, fitted, color=colour, linewidth=2, label="real images alone (± 2 standard errors)")
     axis.errorbar(
-        *(points.mean().index, points.mean(), 2 * points.sem().fillna(0)),
+        *(points.columns, points.mean(), 2 * points.sem().fillna(0)),
         fmt=marker,
         color=colour,
         capsize=3,

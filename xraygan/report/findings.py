@@ -318,18 +318,7 @@ def _describe_fakes(row, curve):
     """What fakes are worth, from a row of `exchange.tabulate_worth`; None where there are none yet."""
     if row is None:
         return "the fakes aren't there yet"
-    return f"adding fakes gives the AUROC of {write_equal(row, curve)}: {_describe_gain(row)}"
-
-
-def _describe_gain(row):
-    """What the interval of a remedy's worth says, in words."""
-    if pd.isna(row.worth_low):
-        return "there are too few replicates for an interval"
-    if row.worth_low > 0:
-        return "more than there were, so a gain is shown"
-    if row.worth_high < 0:
-        return "fewer than there were, so it does harm"
-    return f"the interval contains {row.num_real}, so no gain is shown"
+    return f"adding fakes gives the AUROC of {write_equal(row, curve)}"
 
 
 def describe_published(folder):
