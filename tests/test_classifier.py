@@ -64,7 +64,7 @@ def test_an_unknown_network_is_a_sentence():
 def test_an_epoch_depends_on_the_real_images_only():
     assert [Classifier().count_updates(number) for number in (1, 128, 129, 1381)] == [1, 1, 2, 11]
     study, full = (load_profile(name).make_classifier("study_cnn") for name in ("study", "full"))
-    assert study.count_epochs(1381) == 18  # 400 updates of 64 images at most
+    assert study.count_epochs(1381) == 54  # 1200 updates of 64 images at most
     assert full.count_epochs(1381) == 500
     assert dataclasses.replace(study, updates=5).count_epochs(1381) == 1, "at least one"
 

@@ -18,12 +18,14 @@ from xraygan.report.published import SCARCITY
 
 TABLES = SCARCITY / scarcity.FOLDER
 FILES = sorted(SCARCITY.glob("units/*/*.json"))
-NUM_REPLICATES = {25: 24, 115: 10}  # declared in declaration.md
+NUM_REPLICATES, CURVE_REPLICATES = {25: 24, 115: 10}, 12  # declared in declaration.md
 
 
 @pytest.fixture(scope="module")
 def trainings():
     """A row a published training: num_real, arm, seed, its facts, and its predictions as a table."""
+    if not FILES:
+        pytest.skip("no training is finished yet")
     rows = []
     for file in FILES:
         facts = disk.read_json(file)
@@ -67,10 +69,11 @@ def test_trainings_are_those_that_were_declared(trainings):
     for row in trainings.itertuples():
         asked = row.facts["parameters"]
         assert asked["setting"]["classes"] == ["NORMAL", "PNEUMONIA"] and row.num_real in (25, 50, 115, 230, 460, 1000)
-        assert row.seed < NUM_REPLICATES.get(row.num_real, 6) and (row.arm == "nothing" or row.num_real in NUM_REPLICATES)
+        compared, in_curve = NUM_REPLICATES.get(row.num_real, 0), CURVE_REPLICATES if row.arm == "nothing" else 0
+        assert row.seed < max(compared, in_curve)
         assert row.facts["real_minority"] == row.num_real and row.facts["extra_images"] in (0, 1000)
         assert (row.facts["extra_images"] == 1000) == (ARMS[row.arm].keeps_real and bool(ARMS[row.arm].adds))
-        assert (asked["classifier"]["batch_size"], asked["classifier"]["updates"]) == (64, 400)
+        assert (asked["classifier"]["batch_size"], asked["classifier"]["updates"]) == (64, 1200)
     assert not trainings.duplicated(["num_real", "arm", "seed"]).any(), "one training was published twice"
 
 
@@ -129,6 +132,8 @@ def test_contrasts_are_those_of_the_predictions_and_none_is_published_before_all
 
 
 def test_the_expected_width_is_that_of_the_first_eight_replicates(trainings, told):
+    if not (SCARCITY / "expected_width.csv").exists():
+        pytest.skip("eight replicates aren't finished yet")
     of = trainings[(trainings["num_real"] == 25) & (trainings["seed"] < expected_width.LOOK_AFTER)].sort_values("seed")
     predictions = {arm: list(of.loc[of["arm"] == arm, "predictions"]) for arm in expected_width.ARMS}
     group_of = utils.read_table(SCARCITY / "split.csv", dtype=str).set_index("file")["group"]
