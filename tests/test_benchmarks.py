@@ -105,6 +105,7 @@ def test_each_candidate_is_todays_recipe_with_something_changed():
     assert CANDIDATES["today"].recipe == RECIPES["dcgan"] and len(set(recipes)) == len(recipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first", "excited", "patches", "describing"])
 def test_a_candidate_that_needs_code_trains(name):
     gan = dcgan.make_gan(CANDIDATES[name].recipe, 0)
@@ -294,6 +295,7 @@ def test_growth_is_the_exponent_between_two_sizes():
     assert table["exponent"].dropna().tolist() == [2]
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "NUM_FAKES", 40)
     monkeypatch.setattr(scale, "NUM_FILES", 20)
@@ -362,6 +364,7 @@ def test_a_benchmark_says_how_it_is_started(benchmark, monkeypatch, capsys):
     assert ended.value.code == 0 and f"python -m {benchmark.__name__}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_training_is_timed_in_a_process_of_its_own():
     measured = pipeline.measure("classifier epoch", "float32", 128)
     assert measured["seconds"] > 0 and measured["peak_memory_gb"] > 0.1
