@@ -67,7 +67,7 @@ ARMS = {
     "classical_without_flip": Arm(
         "as classical, but no flip: a flipped chest has its heart on the wrong side", adds=(("transformed", 1.0),), flips=False
     ),
-    "more_real": Arm("as many real images of further patients: what fakes are measured by", adds=(("real", 1.0),)),
+    "more_real": Arm("as many further real images: what fakes are measured by", adds=(("real", 1.0),)),
     # Nobody would choose it; notebook 3 uses it to see what a classifier learns from fakes alone.
     "gan_without_real": Arm("fakes instead of real images of the minority class", adds=(("fakes", 1.0),), keeps_real=False),
 }
