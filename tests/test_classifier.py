@@ -1,7 +1,11 @@
 """The CNN, the order of its batches, and training that goes on where it stopped."""
 
 import dataclasses
+import os
 import random
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import types
@@ -15,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import utils
-from xraygan import backend, training
+from xraygan import backend, disk, training
 from xraygan.comparison import arms, classifier
 from xraygan.comparison.classifier import Classifier
 from xraygan.comparison.profile import load_profile
@@ -395,3 +399,29 @@ def test_a_batch_is_made_while_the_one_before_is_computed_with_and_the_thread_en
 def test_what_goes_wrong_while_a_batch_is_made_is_raised_as_it_is():
     with pytest.raises(LookupError, match="no batch 3"):
         fit_slowly(SlowBatches(0, broken=3), num_updates=6, seconds=0)
+
+
+ON_JAX = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    import keras, numpy as np
+    from xraygan.comparison import arms, classifier
+    from xraygan.data.dataset import Part, Setting
+    images, labels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 1), dtype=np.uint8), np.arange(24) % 2
+    setting, validation = Setting(("A", "B"), "B"), Part(images[:6], labels[:6], None)
+    model, history = classifier.train_classifier(
+        classifier.Classifier(image_size=32, batch_size=8, epochs=3),
+        setting, arms.TrainingImages(images, labels, np.ones(2), 24, 12), validation, 0, Path(sys.argv[1]), "on JAX",
+    )
+    probabilities = classifier.to_probabilities(classifier.predict(model, validation.images), setting)
+    score = classifier.score_validation(probabilities, validation.labels, np.full(2, 0.5))
+    print("RESULT", keras.backend.backend(), len(history), score["val_loss"] - history["val_loss"].min())
+""")
+
+
+def test_it_trains_on_jax_and_keeps_its_best_epoch(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", ON_JAX, str(tmp_path / "state")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    (result,) = [line.split() for line in done.stdout.splitlines() if line.startswith("RESULT")] or [done.stderr[-2000:]]
+    assert result[1:3] == ["jax", "3"] and abs(float(result[3])) < 1e-3
