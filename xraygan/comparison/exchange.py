@@ -6,10 +6,9 @@ reaches the level that the curve has at m real images, it is worth m − n furth
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 NUM_DRAWS = 4000
-COLUMNS = ["num_real", "arm", "replicates", "score", "score_low", "score_high", "worth", "worth_low", "worth_high", "beyond"]
+COLUMNS = ["num_real", "arm", "replicates", "score", "worth", "worth_low", "worth_high", "beyond"]
 
 
 def tabulate_worth(trainings, curve, seed=0):
@@ -28,8 +27,8 @@ def tabulate_worth(trainings, curve, seed=0):
         seed: of the bootstrap.
 
     Returns:
-        DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), score_low, score_high, worth (real
-        images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
+        DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), worth (real images beyond
+        num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
         the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of the curve.
     """
     rng = np.random.default_rng(seed)
@@ -38,7 +37,7 @@ def tabulate_worth(trainings, curve, seed=0):
     for (num_real, arm), rows in trainings.groupby(["num_real", "arm"], sort=False):
         scores = rows.set_index("seed")["auroc"]
         row = {"num_real": num_real, "arm": arm, "replicates": len(scores), "score": scores.mean()}
-        table.append(row | _find_score_interval(scores) | _find_worth(points, num_real, scores - nothing[num_real], rng))
+        table.append(row | _find_worth(points, num_real, scores - nothing[num_real], rng))
     return pd.DataFrame(table, columns=COLUMNS)
 
 
@@ -54,14 +53,6 @@ def fit_curve(curve):
     """The learning curve as worth is read from it: Series of the monotone mean AUROC, by number of real images; `curve` as above."""
     means = pair_curve(curve).mean()
     return pd.Series(_make_monotone(means.to_numpy()[None])[0], index=means.index)
-
-
-def _find_score_interval(scores):
-    """The 95 % t interval of an arm's mean score, or {}."""
-    if len(scores) < 3:
-        return {}
-    low, high = stats.t.interval(0.95, len(scores) - 1, scores.mean(), scores.sem())
-    return {"score_low": low, "score_high": high}
 
 
 def _find_worth(points, num_real, advantages, rng):
