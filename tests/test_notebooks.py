@@ -83,7 +83,7 @@ def test_every_promised_file_is_there(finished):
     for model, arm, number in (("before_gan", "nothing", 0), ("after_gan", "gan", 20)):
         (facts,) = (results / "units" / "3-classes").glob(f"{arm}-{number}-0-*.json")
         history = pd.read_csv(facts.with_suffix(".history.csv"))
-        assert history.columns.tolist() == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+        assert history.columns.tolist() == ["epoch", "accuracy", "loss", "val_loss", "val_balanced_accuracy"]
         assert history["epoch"].tolist() == [1, 2, 3]
         predictions = pd.read_csv(facts.with_suffix(".csv"))
         assert predictions["file"].tolist() == test_files

@@ -275,7 +275,7 @@ def _damaged(file):
 class ProgressBar(keras.callbacks.Callback):
     """One line for the whole training: epochs done, time left, the newest values."""
 
-    SHOWN = ("val_loss", "val_balanced_accuracy", "d_loss", "g_loss")
+    SHOWN = ("val_loss", "d_loss", "g_loss")
 
     def __init__(self, description, num_epochs, first_epoch=0):
         super().__init__()
