@@ -3,57 +3,59 @@
 Networks and losses that only a candidate needs stand here, as entries of the package's registries.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import keras
 from keras import layers, ops
 
 from xraygan.gan.losses import LOSSES, Loss
-from xraygan.gan.networks import DISCRIMINATORS, GENERATORS, BatchNorm, BatchSpread, ConvolveAndHalve, DoubleAndConvolve
+from xraygan.gan.networks import (
+    DISCRIMINATORS,
+    GENERATORS,
+    BatchSpread,
+    DoubleAndConvolve,
+    dcgan_generator,
+    halve_to,
+    strided_discriminator,
+)
 from xraygan.gan.recipe import RECIPES, Recipe
-
-WIDTHS = {64: 32, 32: 64, 16: 128, 8: 256, 4: 256}  # features at each size of picture, as in the package's networks
 
 
 def excited_generator(image_size, latent_dim, next_seed):
     """The package's generator with skip-layer excitation (Liu et al. 2021, arXiv:2101.04775): maps of 32 and 64 pixels are scaled by those of 4 and 8."""
+    maps = {}
 
     def weights():
         return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
 
-    def excite(maps, small):
+    def excite(x, small):
         seen = layers.Flatten()(layers.AveragePooling2D(small.shape[1] // 4)(small))
-        scale = layers.Dense(maps.shape[-1], activation="silu", kernel_initializer=weights())(seen)
-        scale = layers.Dense(maps.shape[-1], activation="sigmoid", kernel_initializer=weights())(scale)
-        return layers.Multiply()([maps, layers.Reshape((1, 1, maps.shape[-1]))(scale)])
+        scale = layers.Dense(x.shape[-1], activation="silu", kernel_initializer=weights())(seen)
+        scale = layers.Dense(x.shape[-1], activation="sigmoid", kernel_initializer=weights())(scale)
+        return layers.Multiply()([x, layers.Reshape((1, 1, x.shape[-1]))(scale)])
 
-    noise = keras.Input((latent_dim,))
-    x = layers.Reshape((4, 4, 256))(layers.Dense(4 * 4 * 256, use_bias=False, kernel_initializer=weights())(noise))
-    maps = {4: layers.ReLU()(BatchNorm(momentum=0.9)(x))}
-    for size in (8, 16, 32, 64):
-        x = DoubleAndConvolve(WIDTHS[size], use_bias=False, kernel_initializer=weights())(maps[size // 2])
-        x = layers.ReLU()(BatchNorm(momentum=0.9)(x))
+    def double(x, filters, **arguments):
+        size = x.shape[1]
         maps[size] = excite(x, maps[size // 8]) if size >= 32 else x
-    x = DoubleAndConvolve(1, kernel_initializer=weights(), dtype="float32")(maps[64])
-    return keras.Model(noise, layers.Activation("tanh", dtype="float32")(x), name="generator")
+        return DoubleAndConvolve(filters, **arguments)(maps[size])
+
+    return dcgan_generator(double, image_size, latent_dim, next_seed)
 
 
-def _halve_to(smallest, image, next_seed, sees_spread=True):
-    """The package's discriminator from the image down to pictures of `smallest` pixels a side; before the last halving it sees the batch's spread."""
-    x, size = image, image.shape[1]
-    while size > smallest:
-        size //= 2
-        if size == smallest and sees_spread:
-            x = BatchSpread(keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5, seed=next_seed()))(x)
-        x = ConvolveAndHalve(WIDTHS[size], keras.initializers.HeNormal(next_seed()))(x)
-        x = layers.LeakyReLU(0.2)(x)
-    return x
+def judge_each_alone(image_size, next_seed):
+    """The discriminator of the first search, which doesn't see how varied its batch is: the package's without that layer."""
+
+    def leave_out(layer):
+        return layers.Identity() if isinstance(layer, BatchSpread) else layer.__class__.from_config(layer.get_config())
+
+    return keras.models.clone_model(strided_discriminator(image_size, next_seed), clone_function=leave_out)
 
 
 def patch_discriminator(image_size, next_seed):
     """A logit for each of 5×5 overlapping parts of the image (Isola et al. 2017, arXiv:1611.07004) instead of one for all of it."""
     image = keras.Input((image_size, image_size, 1))
-    x = _halve_to(8, image, next_seed)
+    x = halve_to(8, image, next_seed)
     glorot = keras.initializers.GlorotUniform(next_seed())
     logits = layers.Conv2D(1, 4, kernel_initializer=glorot, dtype="float32")(x)
     return keras.Model(image, layers.Flatten()(logits), name="discriminator")
@@ -62,7 +64,7 @@ def patch_discriminator(image_size, next_seed):
 def describing_discriminator(image_size, next_seed):
     """The package's discriminator, which also draws the image again, at a quarter of its size, from its last maps (Liu et al. 2021): `(B, 2)`, logit and error."""
     image = keras.Input((image_size, image_size, 1))
-    x = _halve_to(4, image, next_seed)
+    x = halve_to(4, image, next_seed)
     glorot = keras.initializers.GlorotUniform(next_seed())
     logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
     for filters in (128, 64):
@@ -84,15 +86,6 @@ def be_judged(fake):
     return LOSSES["logistic"].generator(fake[:, :1])
 
 
-def judge_each_alone(image_size, next_seed):
-    """The discriminator of the first search, which doesn't see how varied its batch is."""
-    image = keras.Input((image_size, image_size, 1))
-    x = _halve_to(4, image, next_seed, sees_spread=False)
-    glorot = keras.initializers.GlorotUniform(next_seed())
-    logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
-    return keras.Model(image, logit, name="discriminator")
-
-
 GENERATORS["excited"] = excited_generator
 DISCRIMINATORS["alone"] = judge_each_alone
 DISCRIMINATORS["patches"] = patch_discriminator
@@ -100,8 +93,7 @@ DISCRIMINATORS["describing"] = describing_discriminator
 LOSSES["describing"] = Loss(judge_and_describe, be_judged)
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A change of today's recipe, in words and as a recipe."""
 
     change: str

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from benchmarks import imagenet
+from benchmarks import imagenet, machine
 from benchmarks.candidates import CANDIDATES
 from xraygan import backend, disk, run
 from xraygan.comparison.study import recall_study
@@ -60,19 +60,20 @@ def read_images(study, trial):
     return parts["train"].images[parts["train"].labels == 1], known, held_out
 
 
-def train(gan, real, seed, first, updates):
-    """Go on with a training for some updates; returns the CPU seconds that it took."""
-    start = time.process_time()
-    with backend.feed(dcgan.make_batches(real, gan.recipe, seed, first)) as fed:
-        gan.fit(fed, steps_per_epoch=updates, verbose=0, shuffle=False)
-    return time.process_time() - start
-
-
 def count_updates(recipe, real, minutes):
     """How many updates of a recipe fit into so many CPU minutes on this machine."""
     gan = dcgan.make_gan(recipe, 0)
-    train(gan, real, 0, 0, FIRST)
-    return round(60 * minutes * NUM_TIMED / train(gan, real, 0, FIRST, NUM_TIMED))
+    with backend.feed(dcgan.make_batches(real, recipe, 0)) as fed:
+        times = machine.time_updates(gan, fed, steps_per_epoch=FIRST + NUM_TIMED)
+    return round(60 * minutes / times["cpu_seconds"].tail(NUM_TIMED).mean())
+
+
+def train(gan, real, seed):
+    """All updates of a GAN's recipe; returns the CPU seconds that they took."""
+    start = time.process_time()
+    with backend.feed(dcgan.make_batches(real, gan.recipe, seed)) as fed:
+        gan.fit(fed, steps_per_epoch=gan.recipe.updates, verbose=0, shuffle=False)
+    return time.process_time() - start
 
 
 def run_trial(data, run_name, trial):
@@ -80,13 +81,13 @@ def run_trial(data, run_name, trial):
     with backend.configured("auto", deterministic=True, threads=1):
         study = recall_study(data, run_name)
         real, known, held_out = read_images(study, trial)
-        recipe = CANDIDATES[trial.candidate].recipe
+        change, recipe = CANDIDATES[trial.candidate]
         recipe = replace(recipe, updates=count_updates(recipe, real, trial.minutes))
         gan = dcgan.make_gan(recipe, trial.seed)
-        seconds = train(gan, real, trial.seed, 0, recipe.updates)
+        seconds = train(gan, real, trial.seed)
         drawn = fakes.draw(gan.get_sampler(), fakes.draw_noise(range(NUM_JUDGED), recipe.latent_dim))
         show(run_name, trial, drawn)
-        facts = {"real_images": len(real), "updates": recipe.updates, "cpu_minutes": seconds / 60}
+        facts = {"change": change, "real_images": len(real), "updates": recipe.updates, "cpu_minutes": seconds / 60}
         return vars(trial) | facts | judge_fakes(Judges(study, known, held_out), drawn)
 
 
@@ -120,7 +121,8 @@ def judge_folder(data, run_name, trial, folder):
     judges, rows = Judges(study, known, held_out), []
     for file in folder.glob("minute_*.npz"):
         stored, minutes = np.load(file, allow_pickle=False), float(file.stem.removeprefix("minute_"))
-        facts = {"real_images": len(known), "updates": int(stored["updates"]), "cpu_minutes": minutes}
+        facts = {"change": f"another program: {folder.name}", "real_images": len(known)}
+        facts |= {"updates": int(stored["updates"]), "cpu_minutes": minutes}
         trial = replace(trial, minutes=minutes)
         rows.append(vars(trial) | facts | judge_fakes(judges, stored["images"]))
         show(run_name, trial, stored["images"])

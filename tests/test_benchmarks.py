@@ -139,7 +139,7 @@ def test_reconstructions_error_is_that_of_the_image_at_a_quarter_of_its_size():
 
 def test_a_trial_is_a_row_and_another_programs_fakes_are_judged_alike(phantom_folder, monkeypatch, tmp_path):
     study, trial = begin_study(phantom_folder, "search-run"), search.Trial("hinge", "COVID19", 0, 0.001, 0)
-    smaller = {"TABLE": tmp_path / "search.csv", "NUM_JUDGED": 32, "NUM_TIMED": 1, "FIRST": 1}
+    smaller = {"TABLE": tmp_path / "search.csv", "NUM_JUDGED": 32}
     for constant, value in smaller.items():
         monkeypatch.setattr(search, constant, value)
     monkeypatch.setattr(search, "count_updates", lambda *_: 2)
@@ -161,8 +161,9 @@ def test_a_trial_is_a_row_and_another_programs_fakes_are_judged_alike(phantom_fo
 
 
 def test_as_many_updates_as_fit_into_the_minutes(monkeypatch):
-    monkeypatch.setattr(search, "train", lambda gan, real, seed, first, updates: 0.5 * updates)
-    assert search.count_updates(RECIPES["dcgan"], None, 10) == 1200
+    seconds = [9.0] * search.FIRST + [0.4, 0.6] * (search.NUM_TIMED // 2)
+    monkeypatch.setattr(search.machine, "time_updates", lambda *_, **__: pd.DataFrame({"cpu_seconds": seconds}))
+    assert search.count_updates(RECIPES["dcgan"], random_images(8), 10) == 1200
 
 
 # What is compared

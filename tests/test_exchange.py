@@ -34,10 +34,15 @@ def simulate(rng, num_real, score, replicates, shared=0.5):
 
 
 @pytest.mark.parametrize(
-    ("num_real", "score", "replicates", "shared"),
-    [(25, 0.945, 24, 0.5), (25, 0.945, 6, 0), (115, 0.981, 10, 0.8), (115, 0.975, 10, 0)],
+    ("num_real", "score", "replicates", "shared", "off"),
+    [
+        (25, 0.945, 24, 0.5, 2),
+        (25, 0.945, 6, 0, 3),  # so few replicates that nothing joins: their spread, seen on a curved scale, lifts the mean by 2
+        (115, 0.981, 10, 0.8, 2),
+        (115, 0.975, 10, 0, 2),
+    ],
 )
-def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, replicates, shared, rng, monkeypatch):
+def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, replicates, shared, off, rng, monkeypatch):
     monkeypatch.setattr(exchange, "NUM_DRAWS", 500)
     truth, held, found = true_worth(score, num_real), [], []
     for study in range(300):
@@ -45,7 +50,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(num_real, score, repli
         held.append(row["worth_low"] <= truth <= row["worth_high"])
         found.append(row["worth"])
     assert 0.92 <= np.mean(held) <= 0.99
-    assert np.mean(found) == pytest.approx(truth, abs=3)
+    assert np.mean(found) == pytest.approx(truth, abs=off)
 
 
 def test_the_curve_is_made_monotone_as_scikit_learn_does(rng):
@@ -68,15 +73,15 @@ def test_a_score_is_looked_up_on_the_curve(score, expected, beyond):
     assert np.isnan(row["worth_low"]), "one replicate has no interval"
 
 
-@pytest.mark.parametrize("middle", [[0.98, 0.97, 0.975], [0.90, 0.91, 0.905]])
-def test_nothing_added_is_worth_exactly_nothing_where_the_curve_falls_too(middle):
+@pytest.mark.parametrize(("middle", "level"), [([0.98, 0.97, 0.975], 0.9725), ([0.90, 0.91, 0.905], 0.9075)])
+def test_nothing_added_is_worth_exactly_nothing_where_the_curve_falls_too(middle, level):
     """At 115 images the raw mean lies above that of 230, or below that of 25: the curve is level there, in some draws too."""
     scores = {25: [0.90, 0.91, 0.92], 115: middle, 230: [0.97, 0.965, 0.975], 1000: [0.99, 0.985, 0.98]}
     curve = pd.DataFrame([(number, seed, value) for number, of in scores.items() for seed, value in enumerate(of)])
     curve.columns = ["num_real", "seed", "auroc"]
     worth = exchange.tabulate_worth(curve.assign(arm="nothing"), curve).set_index("num_real")
     assert worth.loc[[25, 115, 230, 1000], ["worth", "worth_low", "worth_high"]].to_numpy().tolist() == [[0, 0, 0]] * 4
-    assert exchange.fit_curve(curve).is_monotonic_increasing
+    assert exchange.fit_curve(curve).is_monotonic_increasing and exchange.fit_curve(curve)[115] == pytest.approx(level)
 
 
 def test_points_of_the_curve_are_of_the_same_replicates():

@@ -105,7 +105,7 @@ def upsampling_generator(image_size, latent_dim, next_seed):
     def double(x, filters, **arguments):
         return DoubleAndConvolve(filters, **arguments)(x)
 
-    return _dcgan_generator(double, image_size, latent_dim, next_seed)
+    return dcgan_generator(double, image_size, latent_dim, next_seed)
 
 
 def transposed_generator(image_size, latent_dim, next_seed):
@@ -114,10 +114,10 @@ def transposed_generator(image_size, latent_dim, next_seed):
     def double(x, filters, **arguments):
         return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **arguments)(x)
 
-    return _dcgan_generator(double, image_size, latent_dim, next_seed)
+    return dcgan_generator(double, image_size, latent_dim, next_seed)
 
 
-def _dcgan_generator(double, image_size, latent_dim, next_seed):
+def dcgan_generator(double, image_size, latent_dim, next_seed):
     """Noise → 4×4 places → doubled until it has the image's size; batch norm and ReLU in between, tanh at the end."""
 
     def weights():  # Radford et al. 2015
@@ -159,19 +159,25 @@ class BatchSpread(layers.Layer):
 
 def strided_discriminator(image_size, next_seed):
     """Halves the picture by strided convolutions down to 4×4 places; no batch norm. Sees how varied its batch is, before the last halving."""
+    image = keras.Input((image_size, image_size, 1))
+    glorot, x = keras.initializers.GlorotUniform, halve_to(4, image, next_seed)
+    logit = layers.Dense(1, kernel_initializer=glorot(next_seed()), dtype="float32")(layers.Flatten()(x))
+    return keras.Model(image, logit, name="discriminator")
+
+
+def halve_to(smallest, image, next_seed):
+    """Maps of `smallest` pixels a side from an image, which see how varied their batch is, by `BatchSpread` before the last halving."""
 
     def weights():  # He et al. 2015: without batch norm, smaller ones let the signal fade and leave the discriminator at chance
         return keras.initializers.HeNormal(next_seed())
 
-    image = x = keras.Input((image_size, image_size, 1))
-    for size in [*reversed([*_sizes_between(4, image_size)]), 4]:
-        if size == 4:
+    x, image_size = image, image.shape[1]
+    for size in [*reversed([*_sizes_between(smallest, image_size)]), smallest]:
+        if size == smallest:
             x = BatchSpread(keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5, seed=next_seed()))(x)
         x = ConvolveAndHalve(_filters_at(size, image_size), weights())(x)
         x = layers.LeakyReLU(0.2)(x)
-    glorot = keras.initializers.GlorotUniform(next_seed())
-    logit = layers.Dense(1, kernel_initializer=glorot, dtype="float32")(layers.Flatten()(x))
-    return keras.Model(image, logit, name="discriminator")
+    return x
 
 
 def original_generator(image_size, latent_dim, next_seed):
