@@ -123,4 +123,12 @@ CANDIDATES = {
     "larger_changes": _change(
         "shifts of an eighth, brightness and contrast changed by 0.4", max_shift=1 / 8, max_brightness=0.4, max_contrast=0.4
     ),
+    "excited_hinge": _change("skip-layer excitation and hinge loss", generator="excited", loss="hinge"),
+    "excited_patches": _change("skip-layer excitation and 25 logits for parts", generator="excited", discriminator="patches"),
+    "excited_describing": _change(
+        "skip-layer excitation, and the discriminator draws the image again",
+        generator="excited",
+        discriminator="describing",
+        loss="describing",
+    ),
 }

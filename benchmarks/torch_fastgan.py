@@ -1,6 +1,9 @@
 """FastGAN at quarter width, to know how our GAN compares with the best known for few images: needs PyTorch (`pip install torch`).
 
-python -m benchmarks.torch_fastgan IMAGES.npz FOLDER --minutes 30      # fakes of 512 noise vectors every 5 CPU minutes
+python -m benchmarks.torch_fastgan IMAGES.npz --folder FOLDER --minutes 30      # fakes of 512 noise vectors every 10 CPU minutes
+
+A CPU minute is as many updates as one core of the machine of results/published/recipes/updates_a_minute.csv does in it, so that a GPU, which
+is used where there is one, has no more of them (`benchmarks.search --time` writes that table).
 
 Written from the description of Liu, Zhu, Song and Elgammal 2021 (arXiv:2101.04775), for one grey channel and 128 pixels a side: skip-layer
 excitation in both networks, a discriminator that reconstructs what it sees, hinge loss, spectral normalization, differentiable augmentation. The
@@ -17,7 +20,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+from tqdm import trange
 
+import utils
+from xraygan import disk
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE, LATENT, BATCH, WIDTH = 128, 256, 8, 16  # the original's width is 64
 NUM_FAKES = 512
 OF_GENERATOR = {size: times * WIDTH for size, times in {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1}.items()}
@@ -36,7 +44,7 @@ class Grain(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, maps):
-        return maps + self.weight * torch.randn(len(maps), 1, *maps.shape[2:])
+        return maps + self.weight * torch.randn(len(maps), 1, *maps.shape[2:], device=DEVICE)
 
 
 def widen(num_in, num_out, twice):
@@ -135,13 +143,14 @@ class Discriminator(nn.Module):
 def augment(pictures):
     """Brightness, contrast and a shift of an eighth, alike for both scales (Zhao et al. 2020)."""
     count = len(pictures[0])
-    brightness, contrast = torch.rand(count, 1, 1, 1) - 0.5, torch.rand(count, 1, 1, 1) + 0.5
-    shifts = (torch.rand(2, count) * 2 - 1) / 4  # of the side's half
+    brightness = torch.rand(count, 1, 1, 1, device=DEVICE) - 0.5
+    contrast = torch.rand(count, 1, 1, 1, device=DEVICE) + 0.5
+    shifts = (torch.rand(2, count, device=DEVICE) * 2 - 1) / 4  # of the side's half
     changed = []
     for images in pictures:
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         bright = (images - mean) * contrast + mean + brightness
-        place = torch.eye(2, 3).repeat(count, 1, 1)
+        place = torch.eye(2, 3, device=DEVICE).repeat(count, 1, 1)
         place[:, :, 2] = (shifts.T * images.shape[2] / 2).round() * 2 / images.shape[2]
         grid = functional.affine_grid(place, images.shape, align_corners=False)
         changed.append(functional.grid_sample(bright, grid, mode="nearest", align_corners=False))
@@ -155,8 +164,9 @@ def halve_real(images):
 class Training:
     def __init__(self, images, seed):
         torch.manual_seed(seed)
-        self.images, self.rng = torch.from_numpy(images).float()[:, None, :, :, 0] / 127.5 - 1, np.random.default_rng(seed)
-        self.generator, self.discriminator, self.averaged = Generator(), Discriminator(), Generator()
+        self.images = torch.from_numpy(images).to(DEVICE).float()[:, None, :, :, 0] / 127.5 - 1
+        self.rng = np.random.default_rng(seed)
+        self.generator, self.discriminator, self.averaged = (of().to(DEVICE) for of in (Generator, Discriminator, Generator))
         self.averaged.load_state_dict(self.generator.state_dict())
         for network in (self.generator, self.discriminator):
             network.to(memory_format=torch.channels_last)
@@ -166,8 +176,8 @@ class Training:
 
     def update(self):
         real = self.images[self.rng.choice(len(self.images), BATCH, replace=len(self.images) < BATCH)]
-        with torch.autocast("cpu", torch.bfloat16):
-            fakes = self.generator(torch.randn(BATCH, LATENT))
+        with torch.autocast(DEVICE, torch.bfloat16):
+            fakes = self.generator(torch.randn(BATCH, LATENT, device=DEVICE))
             shown = augment([real, halve_real(real)])
             quarter = self.rng.integers(0, 2, 2)
             logits, (whole, from_small, part) = self.discriminator(*shown, quarter)
@@ -183,7 +193,7 @@ class Training:
         self.of_discriminator.zero_grad()
         loss.backward()
         self.of_discriminator.step()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             loss = -self.discriminator(*augment(fakes)).mean()
         self.of_generator.zero_grad()
         loss.backward()
@@ -197,31 +207,45 @@ class Training:
     def draw(self):
         """`uint8 (NUM_FAKES, SIZE, SIZE, 1)`, batch norm by batches of 8 as the original does."""
         noise = torch.randn(NUM_FAKES, LATENT, generator=torch.Generator().manual_seed(1_000_000))
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            images = torch.cat([self.averaged(part)[0] for part in noise.split(BATCH)])
-        return ((images.permute(0, 2, 3, 1).numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
+            images = torch.cat([self.averaged(part)[0] for part in noise.to(DEVICE).split(BATCH)])
+        return ((images.permute(0, 2, 3, 1).cpu().numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+
+
+def time_update(training, num_updates=25, first=5):
+    """The CPU seconds of an update, after some that prepare."""
+    for update in range(first + num_updates):
+        if update == first:
+            start = time.process_time()
+        training.update()
+    return (time.process_time() - start) / num_updates
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", help=".npz with `images`, uint8 (N, 128, 128, 1)")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--folder", type=Path, help="where the fakes go")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--every", type=float, default=5)
+    parser.add_argument("--every", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time", action="store_true", help="print the seconds of an update, and nothing else")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    training = Training(np.load(options.images)["images"], options.seed)
+    if options.time:
+        print(time_update(training))
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
-    training, used, updates, following = Training(np.load(options.images)["images"], options.seed), 0.0, 0, options.every
-    while used < 60 * options.minutes:
-        start = time.process_time()
-        training.update()
-        used, updates = used + time.process_time() - start, updates + 1
-        if used >= 60 * min(following, options.minutes):
-            fakes = training.draw()
-            np.savez(options.folder / f"minute_{following:g}.npz", images=fakes, updates=updates)
-            print(f"{used / 60:.1f} minutes, {updates} updates", flush=True)
-            following += options.every
+    speeds = utils.read_table(disk.ROOT / "results" / "published" / "recipes" / "updates_a_minute.csv").set_index("candidate")
+    a_part, device = (
+        round(options.every * speeds.loc["fastgan", "median"]),
+        torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU",
+    )
+    for part in range(1, round(options.minutes / options.every) + 1):
+        for _ in trange(a_part, desc=f"{part * options.every:g} minutes", unit="update"):
+            training.update()
+        facts = {"images": training.draw(), "updates": part * a_part, "device": device}
+        np.savez(options.folder / f"minute_{part * options.every:g}.npz", **facts)
 
 
 if __name__ == "__main__":
