@@ -11,7 +11,8 @@ training, of as many updates as one core of the machine of `updates_a_minute.csv
 one trial a core, side by side; with KERAS_BACKEND=jax all trials of a candidate as one program (together.py), which on a GPU is much faster.
 Trials that are finished stay. Each is a row of results/published/recipes/search.csv, and a grid of 32 fakes, none chosen, in
 images/RUN/search/. The columns *imagenet* are a judge that chose nothing (imagenet.py); *copies* counts fakes that memorisation.py calls
-copies of training images, and *alarm* says whether they are more than among real images that nobody trained on.
+copies of training images, and *alarm* says whether they are more than among real images that nobody trained on; *checkerboard* is about 0 for
+real images.
 """
 
 import argparse
@@ -161,9 +162,26 @@ def judge_fakes(judges, drawn, training, held_out):
         scores = fidelity.precision_recall_density_coverage(real[:size], fake[:size])
         found[f"kid_{space.name}"] = fidelity.kernel_distance(real, fake)[0]
         found |= {f"{name}_{space.name}": scores[name] for name in ("precision", "recall", "coverage")}
+    found |= {"checkerboard": checkerboard(drawn)}
     copies = memorisation.find_copies(drawn, training, held_out).summary
     found |= {"copies": copies["copies"], "alarm": copies["alarm"]}
     return found | {"told_from_real": judges.tell_real_from_fake(drawn)["accuracy"]}
+
+
+def checkerboard(images):
+    """How unevenly fine detail lies on even and odd rows and columns (Odena et al. 2016): about 0 for real images, more where a network doubles pictures badly.
+
+    Args:
+        images: `uint8 (N, S, S, 1)`.
+
+    Returns:
+        the spread of the mean absolute difference between a pixel and its four neighbours over the four kinds of places, relative to its mean.
+    """
+    x = images[..., 0].astype(np.float64)
+    around = (x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]) / 4
+    detail = np.abs(x[:, 1:-1, 1:-1] - around)
+    kinds = [detail[:, row::2, column::2].mean() for row in (0, 1) for column in (0, 1)]
+    return float(np.std(kinds) / np.mean(kinds))
 
 
 def judge_folder(data, run_name, trial, folder):
@@ -197,7 +215,8 @@ def read_rows():
 def add_rows(rows):
     """Add trials to the table, in the place of earlier ones of that name."""
     new, names = pd.DataFrame(rows).round(4), list(Trial.__annotations__)
-    table = pd.concat([read_rows(), new]).drop_duplicates(names, keep="last")
+    known = read_rows()
+    table = (pd.concat([known, new]) if len(known) else new).drop_duplicates(names, keep="last")
     utils.write_table(table.sort_values(names), FOLDER / "search.csv")
     print(new.T.to_string(header=False), flush=True)
 

@@ -1,6 +1,8 @@
 """The benchmarks count and compare rightly; what they measure is the machine's business."""
 
 import dataclasses
+import os
+import subprocess
 import sys
 from collections import Counter
 
@@ -29,7 +31,7 @@ from benchmarks import (
     variance_parts,
 )
 from benchmarks.candidates import CANDIDATES
-from xraygan import disk, run
+from xraygan import backend, disk, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import study as studies
 from xraygan.data import audit as audits
@@ -106,7 +108,7 @@ def test_each_candidate_is_todays_recipe_with_something_changed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["first", "excited", "patches", "describing"])
+@pytest.mark.parametrize("name", ["first", "excited", "finer", "patches", "describing"])
 def test_a_candidate_that_needs_code_trains(name):
     gan = dcgan.make_gan(CANDIDATES[name].recipe, 0)
     logs = gan.fit(random_images(4), batch_size=2, verbose=0).history
@@ -121,6 +123,8 @@ def test_candidates_networks_are_the_packages_with_one_thing_changed():
 
     today, excited = shapes("today", "generator"), shapes("excited", "generator")
     assert not today - excited and sum((excited - today).values()) == 8  # two dense layers at each of two sizes
+    finer = shapes("finer", "generator")
+    assert today - finer == Counter([(3, 3, 32, 1)]) and (finer - today)[(3, 3, 32, 16)] == (finer - today)[(3, 3, 16, 1)] == 1
     today = shapes("today", "discriminator")
     assert today - shapes("first", "discriminator") == Counter([(256,)])  # the weight of the spread
     assert not shapes("first", "discriminator") - today
@@ -137,33 +141,87 @@ def test_reconstructions_error_is_that_of_the_image_at_a_quarter_of_its_size():
     np.testing.assert_allclose(network.predict_on_batch(image)[:, 1], ((drawn - smaller) ** 2).mean((1, 2, 3)), rtol=1e-5)
 
 
-def test_a_trial_is_a_row_and_another_programs_fakes_are_judged_alike(phantom_folder, monkeypatch, tmp_path):
-    study, trial = begin_study(phantom_folder, "search-run"), search.Trial("hinge", "COVID19", 0, 0.001, 0)
-    smaller = {"TABLE": tmp_path / "search.csv", "NUM_JUDGED": 32}
-    for constant, value in smaller.items():
+@pytest.fixture
+def small_search(phantom_folder, monkeypatch, tmp_path):
+    """A run whose notebook 1 is done, and a search of two updates a trial that is written elsewhere."""
+    for constant, value in {"FOLDER": tmp_path, "NUM_JUDGED": 32}.items():
         monkeypatch.setattr(search, constant, value)
     monkeypatch.setattr(search, "count_updates", lambda *_: 2)
-    row = search.run_trial(str(phantom_folder), study.run, trial)
-    assert row["updates"] == 2 and row["cpu_minutes"] > 0
-    real, _, held_out = search.read_images(study, trial)
+    return begin_study(phantom_folder, "search-run")
+
+
+def test_a_trial_is_a_row_and_another_programs_fakes_are_judged_alike(phantom_folder, small_search, monkeypatch, tmp_path):
+    data, trial = str(phantom_folder), search.Trial("hinge", "COVID19", 0, 0.001, 0)
+    (row,) = search.run_trials(data, small_search.run, [trial])
+    assert row["updates"] == 2 and row["device"] == backend.device_name()
+    real, _, held_out = search.read_images(small_search, trial)
     (tmp_path / "perfect").mkdir()
-    np.savez(tmp_path / "perfect" / "minute_5.npz", images=held_out, updates=7)
+    np.savez(tmp_path / "perfect" / "minute_5.npz", images=held_out, updates=7, device="its")
     perfect = dataclasses.replace(trial, candidate="perfect")
-    rows = search.judge_folder(str(phantom_folder), study.run, perfect, tmp_path / "perfect")
+    rows = search.judge_folder(data, small_search.run, perfect, tmp_path / "perfect")
     for _ in range(2):  # the second time takes the place of the first
         search.add_rows([row, *rows])
     table = search.read_rows().set_index("candidate")
     assert len(table) == 2 and table.loc["perfect", ["real_images", "updates", "minutes"]].tolist() == [len(real), 7, 5]
     assert table.loc["perfect", "kid_random"] < table.loc["hinge", "kid_random"]
     assert table.loc["perfect", "recall_random"] == table.loc["perfect", "precision_random"] == 1
-    monkeypatch.setattr(search, "run_trial", None)
-    search.search(str(phantom_folder), study.run, [trial])  # it is finished, and nothing is trained
+    monkeypatch.setattr(search, "run_trials", None)
+    search.search(data, small_search.run, [trial])  # it is finished, and nothing is trained
 
 
-def test_as_many_updates_as_fit_into_the_minutes(monkeypatch):
-    seconds = [9.0] * search.FIRST + [0.4, 0.6] * (search.NUM_TIMED // 2)
-    monkeypatch.setattr(search.machine, "time_updates", lambda *_, **__: pd.DataFrame({"cpu_seconds": seconds}))
-    assert search.count_updates(RECIPES["dcgan"], random_images(8), 10) == 1200
+def test_few_images_are_other_ones_for_each_seed_and_none_is_judged_by(small_search):
+    drawn = {}
+    for seed in range(4):
+        few, known, held_out = search.read_images(small_search, search.Trial("today", "COVID19", 6, 1, seed))
+        drawn[seed] = {image.tobytes() for image in few}
+        assert len(drawn[seed]) == 6 and drawn[seed] <= {image.tobytes() for image in known}
+        assert not drawn[seed] & {image.tobytes() for image in held_out}
+    assert len(set.union(*drawn.values())) > 6
+
+
+def test_as_many_updates_as_fit_into_the_minutes(monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "FOLDER", tmp_path)
+    times = pd.DataFrame({"candidate": ["slow"] * 3 + ["fast"] * 3, "seconds": [0.5, 0.4, 9.0, 0.05, 0.05, 0.05]})
+    search.publish_speeds(times)  # the median of three rounds
+    assert [search.count_updates(name, 10) for name in ("slow", "fast")] == [1200, 12_000]
+    assert search.count_updates("slow", 0.01) == 100
+
+
+def test_trials_that_are_one_program_end_where_each_alone_ends():
+    """With JAX, in float32: two GANs of other seeds on other numbers of images. Later, rounding alone makes them differ."""
+    script = """
+import numpy as np
+from dataclasses import replace
+from benchmarks import together
+from xraygan.gan import dcgan
+from xraygan.gan.recipe import RECIPES
+
+recipe, rng = replace(RECIPES["dcgan"], image_size=32, updates=2), np.random.default_rng(0)
+sets = [rng.integers(0, 256, (count, 32, 32, 1), dtype=np.uint8) for count in (9, 25)]
+together_trained = [dcgan.make_gan(recipe, seed) for seed in (3, 4)]
+together.STEPS_A_CALL = 1
+together.fit(together_trained, sets, (3, 4))
+for trained, images, seed in zip(together_trained, sets, (3, 4)):
+    alone = dcgan.make_gan(recipe, seed)
+    before = [np.array(variable.value) for variable in alone.averaged_generator.variables]
+    alone.fit(dcgan.make_batches(images, recipe, seed), steps_per_epoch=2, verbose=0, shuffle=False)
+    for one, other in zip(alone.variables, trained.variables):
+        np.testing.assert_allclose(one.value, other.value, atol=1e-5)
+    assert any(np.abs(old - new.value).max() > 1e-4 for old, new in zip(before, alone.averaged_generator.variables))
+"""
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "KERAS_BACKEND": "jax"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_a_checkerboard_is_known_by_its_detail_in_every_other_row():
+    even = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 1), dtype=np.uint8)
+    assert search.checkerboard(even) < 0.02
+    uneven = even.copy()
+    uneven[:, 1::2] = (
+        uneven[:, ::2].astype(int) + np.roll(uneven[:, ::2], -1, axis=1)
+    ) // 2  # what lies between two rows is their mean
+    assert search.checkerboard(uneven) > 0.1
 
 
 # What is compared
