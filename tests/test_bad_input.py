@@ -471,8 +471,8 @@ GROUPS = {
     "ragged": (b"file,group\na,b,c,d\na\n1,2,3,4,5,6\n", "can't be read as CSV"),
     "other columns": (b"name,person\na,1\n", "GROUPS has no column file and group; its columns are name, person"),
     "one column": (b"file\na\n", "GROUPS has no column group"),
-    "headings only": (b"file,group\n", "GROUPS names none of the images; its first file is 'missing'"),
-    "other files": (b"file,group\nx.png,1\n", "its first file is 'x.png', an image is 'train/A/0.png'"),
+    "headings only": (b"file,group\n", "GROUPS names none of the images; it calls files like 'missing'"),
+    "other files": (b"file,group\nx.png,1\n", "it calls files like 'x.png', and the images are called like 'train/A/0.png'"),
 }
 
 

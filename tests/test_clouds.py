@@ -388,7 +388,7 @@ def test_a_run_on_drive_is_there_for_the_next_notebook_on_a_new_machine(machine)
     (machine / "content").rename(machine / "deleted")
     (machine / "content").mkdir()
     done = run_setup(machine, SHOW, drive=True)
-    assert "The run mine goes on where it was kept." in done.stdout and "SEED 1" in done.stdout, done.stderr
+    assert "A kept copy of the run mine was found" in done.stdout and "SEED 1" in done.stdout, done.stderr
 
 
 def test_drive_that_is_refused_is_one_sentence(machine):
@@ -448,7 +448,7 @@ def test_kaggles_output_is_taken_over_by_the_next_notebook(machine):
     (kaggle / "working").mkdir()
     (machine / "xraygan").rename(machine / "deleted")
     done = run_setup(machine, SHOW)
-    assert "The run mine goes on where it was kept." in done.stdout and "SEED 1" in done.stdout, done.stderr
+    assert "A kept copy of the run mine was found" in done.stdout and "SEED 1" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("place", ["SLUG", "datasets/OWNER/SLUG"])

@@ -142,8 +142,11 @@ def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained)
 def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
     """The phantom has 30 training, 8 validation and 10 test images of the minority, no further ones."""
     sentences = plan.describe_left_out(untrained)
-    assert sentences[0] == "Notebook 3 leaves out more real: it takes 1000 further images of COVID19, and there are 0."
-    assert [number in sentences[1] for number in ("50", "115", "363", "30 are trained on")].count(True) >= 2 and len(
+    assert (
+        sentences[0]
+        == "Notebook 3 leaves out the remedy more real: it needs 1000 further real images of COVID19, and there are 0."
+    )
+    assert [number in sentences[1] for number in ("50", "115", "363", "only 30 to train on")].count(True) >= 2 and len(
         sentences
     ) == 2
     counts = {"train": {"COVID19": 5}, "validation": {"COVID19": 2}, "test": {"COVID19": 4}}

@@ -82,7 +82,7 @@ def prepare(drive=False):
         return
     inputs = [*KAGGLE.glob(f"input/*/{KEPT}"), *KAGGLE.glob(f"input/*/*/*/{KEPT}")] if host == "Kaggle" else []
     for run in restore(store, [kept, *inputs]):
-        print(f"The run {run} goes on where it was kept.")
+        print(f"A kept copy of the run {run} was found: it goes on from there.")
     where = {"Colab": "on Google Drive", "Kaggle": "in this notebook's output; add that as an input of the next notebook"}
     print(f"Runs are kept in the folder {KEPT} {where[host]}.")
     _start(Keeper(store, kept))

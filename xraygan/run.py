@@ -197,7 +197,7 @@ def _read_earlier_record(path):
     except FileNotFoundError:
         return {}
     except disk.DamagedError:
-        print(f"{disk.display_path(path)} was damaged and is written anew; what it isn't sure of is made again.")
+        print(f"{disk.display_path(path)} was damaged: it is written anew, and results that can't be checked are made again.")
         return {}
 
 

@@ -64,13 +64,14 @@ def describe_left_out(study):
     without = [write_arm(name) for name in profile.arms if name not in list_arms(study, study.own)]
     if without:
         sentences.append(
-            f"Notebook 3 leaves out {', '.join(without)}: it takes {profile.num_fakes} further images of {minority}, and there are {count_reserve(study, study.own)}."
+            f"Notebook 3 leaves out the remedy {', '.join(without)}: it needs {profile.num_fakes} further real images of {minority}, and there are "
+            f"{count_reserve(study, study.own)}."
         )
     wanted = dict.fromkeys([*profile.scarce_counts, *profile.curve_counts])
     too_many = [str(number) for number in wanted if number >= counts["train"]]
     if too_many:
         sentences.append(
-            f"Notebook 3 leaves out {', '.join(too_many)} real images of {minority}: {counts['train']} are trained on."
+            f"Notebook 3 can't show what {', '.join(too_many)} real images of {minority} reach, because there are only {counts['train']} to train on."
         )
     return sentences
 

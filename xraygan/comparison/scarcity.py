@@ -46,7 +46,7 @@ def explain_nothing(study):
     if study.profile.scarce_counts:
         there = study.record["data"]["counts"]["train"][study.own.minority]
         return f"This run trains on {there} images of {study.own.minority}, no more than the fewest that the profile would compare remedies at."
-    return "This profile compares nothing at fewer patients; PROFILE = 'study' does."
+    return "This profile leaves out the part with few patients; PROFILE = 'study' has it."
 
 
 def summarise(study):

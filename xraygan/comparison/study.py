@@ -250,7 +250,7 @@ def _choose_recipe(folders, record, profile, asked):
         raise ValueError(
             f"the run {folders.run} has a GAN and its fakes: choose another name with RUN for those that FAKES names."
         )
-    print("FAKES names another generator's images: no GAN is trained, and the cells about one show nothing.")
+    print("FAKES names another generator's images: no GAN is trained, and the cells about its training stay empty.")
     return None
 
 

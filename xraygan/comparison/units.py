@@ -250,7 +250,7 @@ def _has_its_model(study, unit, name):
     """Whether the model saved under a name is the unit's: with another profile the same name was another unit."""
     path = _name_model(study, name)
     if disk.read_json(find_files(study, unit).facts).get("model") != disk.hash_file(path):
-        print(f"{disk.display_path(path)} isn't there or isn't that of this training, which is done again.")
+        print(f"{disk.display_path(path)} is missing or belongs to another training: this training is done again.")
         return False
     if not run.is_signed(study.folders, path):  # the record was lost
         run.sign(study.folders, path, unit=find_key(study, unit))

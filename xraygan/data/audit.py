@@ -51,7 +51,7 @@ def read_groups(path, image_set):
             raise ValueError(f"GROUPS names {file} twice, with two patients; keep one row.")
     if not any(found):
         raise ValueError(
-            f"GROUPS names none of the images; its first file is {next(iter(written), 'missing')!r}, an image is {str(files[0])!r}."
+            f"GROUPS names none of the images; it calls files like {next(iter(written), 'missing')!r}, and the images are called like {str(files[0])!r}."
         )
     names = np.array([patient_of.get(file, "") for file in files])
     unknown = files[names == ""]

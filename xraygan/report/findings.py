@@ -70,7 +70,8 @@ def _describe_shortcut(table):
         return f"**Shortcut.** {numbers}Most of the score on these data can be reached without lungs, whatever is added to the training images."
     whole = table["balanced_accuracy"].iloc[0]
     brightness = (
-        f"**But so small images show no finding, and they are told apart about as well as whole ones ({whole:.3f}): coarse brightness is a shortcut.**"
+        f"Images so small are told apart about as well as whole ones ({whole:.3f}), so the brightness of large areas is enough. Haze in the lungs "
+        "can cause such a difference, and so can exposure: the view with the lungs hidden says more."
         if tiny["balanced_accuracy"] >= whole - 0.02
         else ""
     )
@@ -225,7 +226,8 @@ def describe_verdict(verdict):
     warnings = [f"- {warning}" for warning in verdict["warnings"]]
     imported = verdict.get("imported")
     lines = [*warnings, *_describe_other_contrasts(verdict, f"fakes of {write_class(imported['name'])}" if imported else "GAN")]
-    return f"{describe_answer(verdict['contrasts'], _name_fakes(imported))}\n\n" + "\n".join(lines)
+    answer = [describe_answer(verdict["contrasts"], _name_fakes(imported)), *_describe_power(verdict["contrasts"])]
+    return "\n\n".join([*answer, "\n".join(lines)])
 
 
 def _name_fakes(imported):
@@ -251,8 +253,7 @@ OUTCOMES = {
     verdicts.BETTER: "{fakes} are better",
     verdicts.WORSE: "{fakes} are worse",
     verdicts.EQUIVALENT: "equivalent, since a difference within ±{margin:.0f} is too small to matter",
-    verdicts.INCONCLUSIVE: "inconclusive; a study of this size would find a true difference of {smallest_seen:.1f} points in 80 of 100 cases, as its only "
-    "comparison",
+    verdicts.INCONCLUSIVE: "inconclusive",
 }
 
 
@@ -270,8 +271,24 @@ def _describe_primary(row, fakes):
     start = f"{name[0].upper()}{name[1:]}: {write_difference(row)}"
     if pd.isna(row["low"]):
         return f"{start}; no claim is made, since it takes {verdicts.FEWEST_REPLICATES} or more replicates to tell a difference from chance."
-    words = {"fakes": fakes, "margin": 100 * METRICS[row["metric"]].margin, "smallest_seen": 100 * row["smallest_seen"]}
+    words = {"fakes": fakes, "margin": 100 * METRICS[row["metric"]].margin}
     return f"{start}: {OUTCOMES[row['outcome']].format(**words)}."
+
+
+def _describe_power(contrasts):
+    """What inconclusive means, and which difference such a study finds, where a primary contrast is inconclusive; else no sentence."""
+    unclear = [
+        row for row in contrasts if row["primary"] and row["outcome"] == verdicts.INCONCLUSIVE and not pd.isna(row["low"])
+    ]
+    if not unclear:
+        return []
+    largest = pd.DataFrame(unclear).groupby("metric", sort=False)["smallest_seen"].max()
+    found = " or ".join(f"{100 * size:.1f} points of {METRICS[metric].words}" for metric, size in largest.items())
+    return [
+        "*Inconclusive* says that the numbers are too uncertain to tell: neither a difference nor its absence is shown. "
+        f"A study of this size finds a true difference of {found} in 4 of 5 cases, if nothing else is compared. "
+        "Only the outcomes are corrected for the number of comparisons, so an interval can exclude 0 where the outcome is inconclusive."
+    ]
 
 
 def _describe_other_contrasts(verdict, maker):
@@ -287,8 +304,7 @@ def _describe_other_contrasts(verdict, maker):
     others = [row for row in verdict["contrasts"] if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
     lines.append(
-        f"- {len(decided)} of the {len(others)} other comparisons are better, worse or equivalent{':' if decided else '.'} (Outcomes are corrected for "
-        "the number of comparisons, intervals aren't.)"
+        f"- Inconclusive: {len(others) - len(decided)} of the {len(others)} other comparisons{'. The rest:' if decided else '.'}"
     )
     return lines + [f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided]
 
@@ -305,20 +321,22 @@ def describe_scarcity(found):
         )
     for num_real, rows in found.worth.groupby("num_real"):
         remedies = {row.arm: row for row in rows.itertuples() if row.arm not in scarcity.NO_REMEDIES}
-        answer = f"With {num_real} real images of patients, {_describe_fakes(remedies.pop('gan', None), found.curve)}."
-        others = "; ".join(f"{write_arm(arm)} {write_equal(row, found.curve)}" for arm, row in remedies.items())
+        answer = _describe_fakes(num_real, remedies.pop("gan", None), found.curve)
         answer = f"**{answer}**" if is_finished else answer
-        lines.append(f"{answer} The simple remedies equal: {others}.")
+        others = "; ".join(f"{write_arm(arm)} that of {write_equal(row, found.curve)}" for arm, row in remedies.items())
+        lines.append(f"{answer} The simple remedies reach, with the same {num_real} images: {others}.")
+    lines.append("Where further real images hardly raise the AUROC, these numbers are vague: the figure shows it.")
     if is_finished:
-        lines.append(describe_answer(_list_rows(found.contrasts)))
+        contrasts = _list_rows(found.contrasts)
+        lines += [describe_answer(contrasts), *_describe_power(contrasts)]
     return "\n\n".join(lines)
 
 
-def _describe_fakes(row, curve):
-    """What fakes are worth, from a row of `exchange.tabulate_worth`; None where there are none yet."""
+def _describe_fakes(num_real, row, curve):
+    """What fakes are worth, a sentence, from a row of `exchange.tabulate_worth`; None where there are none yet."""
     if row is None:
-        return "the fakes aren't there yet"
-    return f"adding fakes gives the AUROC of {write_equal(row, curve)}"
+        return f"With {num_real} real images of patients, there are no numbers of fakes yet."
+    return f"{num_real} real images of patients and the fakes made from them reach the AUROC of {write_equal(row, curve)}."
 
 
 def describe_published(folder):
@@ -341,7 +359,7 @@ def write_equal(row, curve):
         return f"{number:,}" + (" or fewer" if number <= first else " or more" if number >= last else "")
 
     interval = "" if pd.isna(row.worth_low) else f" (95 % interval {write(row.worth_low)} to {write(row.worth_high)})"
-    return f"{write(row.worth)} real images alone{interval}"
+    return f"about {write(row.worth)} real images alone{interval}"
 
 
 def list_warnings(record, shortcuts, redraws_test):
