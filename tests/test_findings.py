@@ -215,7 +215,7 @@ def test_the_published_study_of_few_patients_is_described_from_its_files():
         assert text == "The study is declared, and nothing of it is trained yet."
     else:
         counts = disk.read_json(state)
-        assert "adding fakes gives the AUROC of" in text and ("Not finished" in text) == (counts["finished"] < counts["asked"])
+        assert "the fakes made from them reach the AUROC of" in text and ("Not finished" in text) == (counts["finished"] < counts["asked"])
 
 
 def test_brightness_is_that_of_all_pixels_together(rng):
