@@ -44,9 +44,11 @@ def start(data, groups_file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--groups", default="")
+    parser.add_argument("--groups", help="CSV with the columns file and group: without it the study would be another one")
     parser.add_argument("--summarise", action="store_true")
     options = parser.parse_args()
+    if not (options.groups or options.summarise):
+        parser.error("--groups is missing: the study's split is by patient")
     study = recall_study(options.data, published.SCARCITY_RUN) if options.summarise else start(options.data, options.groups)
     wanted = scarcity.list_units(study)
     if options.summarise:

@@ -32,7 +32,8 @@ import pandas as pd
 import utils
 from benchmarks import imagenet, machine, together
 from benchmarks.candidates import CANDIDATES
-from xraygan import backend, disk, run
+from xraygan import backend, disk, processes, run
+from xraygan.comparison import workers
 from xraygan.comparison.study import recall_study
 from xraygan.gan import dcgan, fakes, fidelity, memorisation
 
@@ -74,7 +75,7 @@ def time_candidates(images):
     """
     with backend.configured("auto", deterministic=True, threads=1):
         updates = {name: time_updates(dcgan.make_gan(recipe, 0), images) for name, (_, recipe) in CANDIDATES.items()}
-        if imagenet.torch:
+        if imagenet.is_installed():
             updates[FASTGAN] = time_fastgan(images)
         rounds = [{name: next(of) for name, of in updates.items()} for _ in utils.progress(range(1 + ROUNDS), desc="rounds")]
     return pd.DataFrame(rounds[1:]).rename_axis("round").melt(var_name="candidate", value_name="seconds", ignore_index=False)
@@ -88,12 +89,14 @@ def time_updates(gan, images):
 
 
 def time_fastgan(images):
-    """The same of FastGAN, in a process of its own each time: beside TensorFlow PyTorch takes twice as long."""
-    command = [sys.executable, "-m", "benchmarks.torch_fastgan", "--time"]
+    """The same of FastGAN, in a process of its own each time, without TensorFlow, beside which PyTorch took twice as long."""
+    command = [sys.executable, "benchmarks/torch_fastgan.py", "--time"]
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/images.npz", images=images)
         while True:
-            yield float(subprocess.check_output([*command, f"{folder}/images.npz"], cwd=disk.ROOT, text=True))
+            environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
+            said = subprocess.check_output([*command, f"{folder}/images.npz"], cwd=disk.ROOT, env=environment, text=True)
+            yield float(said)
 
 
 def publish_speeds(times):
@@ -190,7 +193,8 @@ def judge_folder(data, run_name, trial, folder):
     real, known, held_out = read_images(study, trial)
     judges, rows = Judges(study.load_baseline(), known, held_out), []
     for file in folder.glob("minute_*.npz"):
-        stored = np.load(file, allow_pickle=False)
+        with np.load(file, allow_pickle=False) as opened:
+            stored = dict(opened)
         trial = replace(trial, minutes=float(file.stem.removeprefix("minute_")))
         facts = {"change": f"another program: {trial.candidate}", "real_images": len(real), "updates": int(stored["updates"])}
         facts |= {"device": str(stored["device"])}
@@ -228,9 +232,11 @@ def search(data, run_name, trials):
     name = (lambda trial: (trial.candidate, trial.minutes)) if keras.backend.backend() == "jax" else str
     groups = [list(group) for _, group in itertools.groupby(sorted(trials, key=name), name)]
     jobs = [joblib.delayed(run_trials)(data, run_name, group) for group in groups]
-    finished = joblib.Parallel(n_jobs=os.cpu_count(), batch_size=1, pre_dispatch="all", return_as="generator_unordered")(jobs)
-    for rows in utils.progress(finished, total=len(jobs), desc="trials", unit="job"):
-        add_rows(rows)
+    num_jobs = workers.count_local_jobs(recall_study(data, run_name))
+    with processes.side_by_side():
+        finished = joblib.Parallel(n_jobs=num_jobs, batch_size=1, pre_dispatch="all", return_as="generator_unordered")(jobs)
+        for rows in utils.progress(finished, total=len(jobs), desc="trials", unit="job"):
+            add_rows(rows)
 
 
 def main():
@@ -246,6 +252,8 @@ def main():
     parser.add_argument("--save-images", type=Path)
     parser.add_argument("--judge", type=Path)
     options = parser.parse_args()
+    if (options.save_images or options.judge) and max(map(len, (options.seeds, options.minorities, options.num_real))) > 1:
+        parser.error("--save-images and --judge take one seed, one class and one number of images")
     sets = itertools.product(options.seeds, options.only, options.minorities, options.num_real)
     trials = [Trial(candidate, minority, count, options.minutes, seed) for seed, candidate, minority, count in sets]
     if options.time:

@@ -1,6 +1,6 @@
 """FastGAN at quarter width, to know how our GAN compares with the best known for few images: needs PyTorch (`pip install torch`).
 
-python -m benchmarks.torch_fastgan IMAGES.npz --folder FOLDER --minutes 30      # fakes of 512 noise vectors every 10 CPU minutes
+PYTHONPATH=. python benchmarks/torch_fastgan.py IMAGES.npz --folder FOLDER --minutes 30      # fakes of 512 noise vectors every 10 CPU minutes
 
 A CPU minute is as many updates as one core of the machine of results/published/recipes/updates_a_minute.csv does in it, so that a GPU, which
 is used where there is one, has no more of them (`benchmarks.search --time` writes that table).
@@ -230,6 +230,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time", action="store_true", help="print the seconds of an update, and nothing else")
     options = parser.parse_args()
+    if not (options.time or options.folder):
+        parser.error("--folder is missing: where the fakes go")
     torch.set_num_threads(1)
     training = Training(np.load(options.images)["images"], options.seed)
     if options.time:

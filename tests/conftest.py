@@ -77,7 +77,7 @@ def real_data():
 def one_process():
     """Units are trained in the test's own process: starting others takes longer than trainings as small as the tests'."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "count_local_jobs", lambda: 1)
+        patch.setattr(workers, "count_local_jobs", lambda study: 1)
         yield
 
 

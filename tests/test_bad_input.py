@@ -428,6 +428,18 @@ PROFILES = {
     "half an epoch": (PROFILE.replace("gan_updates: 40", "gan_updates: 0.5"), "gan_updates in profile .* is 0.5"),
     "epochs in words": (PROFILE.replace("gan_updates: 40", "gan_updates: many"), "gan_updates in profile .* is 'many'"),
     "yes for a number": (PROFILE.replace("num_fakes: 200", "num_fakes: yes"), "num_fakes in profile .* is True"),
+    "fakes too few to judge": (
+        PROFILE.replace("num_fakes: 200", "num_fakes: 5"),
+        "num_fakes in profile .* is 5; .* at least 6",
+    ),
+    "few patients and no curve": (
+        PROFILE + "scarce_counts: [25]\nscarce_seeds: [3]",
+        "has scarce_counts, .* it needs curve_seeds",
+    ),
+    "a curve that begins above": (
+        PROFILE + "scarce_counts: [25]\nscarce_seeds: [3]\ncurve_counts: [50, 100]\ncurve_seeds: 2",
+        "two or more curve_counts, the first of them 25 or fewer",
+    ),
     "images of 100 pixels": (PROFILE + "image_size: 100", "image_size in profile .* is 100; it must be a power of two"),
     "images of 16 pixels": (PROFILE + "image_size: 16", "is 16; it must be a power of two of at least 32"),
     "images of no size": (PROFILE + "image_size: large", "image_size in profile .* is 'large'"),

@@ -324,6 +324,23 @@ def test_of_a_run_kept_twice_the_newest_is_taken_and_what_is_here_stays(tmp_path
     assert json.loads((tmp_path / "first" / "results" / "mine" / "record.json").read_text()) == "first"
 
 
+def test_a_machine_that_stayed_open_does_not_write_over_a_newer_copy(tmp_path, capsys):
+    """Notebook 1's machine keeps a run, notebook 2's takes it over and adds the GAN; then notebook 1's first cell is run again."""
+    kept, first = tmp_path / "kept", make_run(tmp_path / "one")
+    clouds.Keeper(tmp_path / "one", kept).keep()
+    clouds.restore(tmp_path / "two", [kept])
+    (tmp_path / "two" / "models" / "mine" / "gan.keras").write_bytes(b"a GAN")
+    clouds.Keeper(tmp_path / "two", kept).keep()
+    assert capsys.readouterr().out == ""
+    (first.results / "arms.csv").write_text("arm\n")
+    again = clouds.Keeper(tmp_path / "one", kept)
+    for _ in range(2):
+        again.keep()
+    assert capsys.readouterr().out.count("The run mine isn't kept from here any more") == 1
+    clouds.restore(tmp_path / "three", [kept])
+    assert read_all(tmp_path / "three") == read_all(tmp_path / "two")
+
+
 def test_archives_that_the_cloud_has_unpacked_are_taken_too(tmp_path):
     make_run(tmp_path / "one")
     clouds.Keeper(tmp_path / "one", tmp_path / "kept").keep()

@@ -115,7 +115,7 @@ def kill_itself(study, unit):
 
 
 def test_a_killed_worker_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(workers, "count_local_jobs", lambda: 2)
+    monkeypatch.setattr(workers, "count_local_jobs", lambda study: 2)
     bar, study = types.SimpleNamespace(update=lambda: None), types.SimpleNamespace(precision="float32", deterministic=True)
     with pytest.raises(RuntimeError, match="a training process was killed, most often because memory ran out: .* goes on"):  # noqa: SIM117
         with workers._choose_workers("") as num_jobs:

@@ -73,7 +73,7 @@ def test_a_training_in_several_goes_is_counted_whole(folders):
 
 
 def test_a_run_with_models_is_not_overwritten_by_another(folders):
-    """Notebook 1 again: on another computer, with more epochs, it goes on; with other classes or another precision it would mix two runs."""
+    """Notebook 1 again: on another computer, with more updates of the GAN, it goes on; with other classes or another precision it would mix two runs."""
     machine = {"precision": "float32", "cores": 2}
     run.start_record(folders, classes=("A", "B"), profile={"gan_updates": 3}, machine=machine)
     model = folders.models / "before_gan.keras"

@@ -38,6 +38,15 @@ def test_equal_bytes_and_patients_join_groups():
     assert len(set(groups)) == 4, "images without a known patient were joined"
 
 
+def test_patients_that_the_set_knows_count_beside_those_of_groups():
+    """GROUPS names two of five images; of the others the set itself, DICOM say, knows two of one patient."""
+    rng = np.random.default_rng(0)
+    data = image_set(["train"] * 5, [0, 1, 0, 1, 0], rng.integers(0, 256, (5, 32, 32, 1), dtype=np.uint8))
+    data = dataclasses.replace(data, patients=np.array(["", "", "x", "x", ""]))
+    groups = audit.find_groups(data, np.array(["p", "p", "", "", ""]))
+    assert groups[0] == groups[1] and groups[2] == groups[3] and len(set(groups)) == 3
+
+
 def test_group_file(tmp_path):
     files = np.array(["train/A/0.png", "train/A/1.png", "test/A/0.png"])
     path = tmp_path / "groups.csv"

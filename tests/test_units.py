@@ -312,7 +312,7 @@ def test_few_patients_are_summed_up_from_what_is_finished(whole):
     assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)
     text = findings.describe_published(few.folders.results)
-    assert "With 12 real images of patients, adding fakes gives the AUROC of" in text and "Not finished" not in text
+    assert "12 real images of patients and the fakes made from them reach the AUROC of" in text and "Not finished" not in text
     assert figures.draw_exchange(found.worth, found.curve, "a title").axes
 
 

@@ -37,6 +37,7 @@ keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
+BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AMPERE, VOLTA = 8, 7  # of a GPU's "compute capability": the first that multiplies bfloat16 fast, and float16
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
@@ -57,8 +58,12 @@ def configure(precision="auto", deterministic=True, threads=0):
         dict of what was chosen, for the run's record.
 
     Raises:
-        ValueError: there's no such precision, or the device or the Keras backend can't train in it.
+        ValueError: there's no such precision, or the device or the Keras backend can't train in it, or the backend is none of `BACKENDS`.
     """
+    if keras.backend.backend() not in BACKENDS:
+        raise ValueError(
+            f"KERAS_BACKEND is {keras.backend.backend()!r}, which the GAN's update isn't written for: set it to {' or '.join(BACKENDS)}."
+        )
     choices = ("auto", *PRECISIONS)
     if precision not in choices:
         raise ValueError(f"PRECISION is {precision!r}; choose one of {', '.join(choices)}.")

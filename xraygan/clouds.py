@@ -27,6 +27,7 @@ DRIVE = Path("/content/drive")  # where Colab shows Google Drive
 KEPT = "xraygan-runs"  # the folder of the kept runs, on Drive and in Kaggle's output
 PARTS = {"models": "models", "images": "images", "generated": "data/generated", "results": "results"}  # archive: what is in it
 STAMP = "saved.txt"  # when the run was kept
+MARK = ".kept"  # beside a run's record: the stamp of the kept copy that the run is equal to, or was
 SECONDS_BETWEEN_LOOKS = 60
 IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under; a cloud keeps its own version of what it has
     "tensorflow": "tensorflow",
@@ -169,6 +170,7 @@ class Keeper:
         """
         self.store, self.kept = store, kept
         self.seen = {}  # {archive: the files that it was made of}
+        self.given_up = set()  # runs that another machine has kept since
         self.lock = threading.Lock()
 
     def keep(self):
@@ -181,18 +183,33 @@ class Keeper:
             print(f"This run isn't kept in {self.kept.name} now: {error.strerror}. It goes on, and keeping it is tried again.")
 
     def _keep_run(self, run):
-        folder, changed = self.kept / run, False
+        folder, changed = self.kept / run, {}
         for part, place in PARTS.items():
-            source, archive = self.store / place / run, folder / f"{part}.zip"
-            files = _list_finished(source)
+            archive, files = folder / f"{part}.zip", _list_finished(self.store / place / run)
             if files and self.seen.get(archive) != files:
-                if not folder.is_dir():  # asking costs Drive less than trying
-                    folder.mkdir(parents=True)
-                _write_archive(archive, source, files)
-                self.seen[archive] = files
-                changed = True
-        if changed:
-            (folder / STAMP).write_text(datetime.now(UTC).isoformat(timespec="microseconds"))
+                changed[archive] = files
+        if not changed or run in self.given_up or self._is_of_another_machine(run):
+            return
+        if not folder.is_dir():  # asking costs Drive less than trying
+            folder.mkdir(parents=True)
+        for archive, files in changed.items():
+            _write_archive(archive, self.store / PARTS[archive.stem] / run, files)
+            self.seen[archive] = files
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        (folder / STAMP).write_text(now)
+        (self.store / "results" / run / MARK).write_text(now)
+
+    def _is_of_another_machine(self, run):
+        """Whether the kept copy is another one than was kept or restored here, which must not be written over; then says so, once."""
+        stamp, mark = self.kept / run / STAMP, self.store / "results" / run / MARK
+        if not stamp.exists() or (mark.exists() and mark.read_text() == stamp.read_text()):
+            return False
+        self.given_up.add(run)
+        print(
+            f"The run {run} isn't kept from here any more, since another notebook has kept a newer copy of it: disconnect and delete this "
+            "machine and start the notebook again, which goes on from that copy, or choose another name with RUN."
+        )
+        return True
 
     def keep_on(self):
         """Keep, look again, and so on."""
@@ -201,9 +218,16 @@ class Keeper:
             self.keep()
 
 
+_started = set()  # folders that runs of this process are kept in
+
+
 def _start(keeper):
-    """Keep runs at the end of every cell, and while a long one is at work."""
+    """Keep runs at the end of every cell, and while a long one is at work; once, however often the first cell is run."""
     from IPython import get_ipython
+
+    if keeper.kept in _started:
+        return
+    _started.add(keeper.kept)
 
     if shell := get_ipython():
         shell.events.register("post_run_cell", lambda result: keeper.keep())
@@ -256,9 +280,10 @@ def restore(store, places):
         when, run = stamp.read_text(), stamp.parent.name
         if when > newest.get(run, ("", None))[0] and not (store / "results" / run / "record.json").exists():
             newest[run] = when, stamp.parent
-    for run, (_, folder) in newest.items():
+    for run, (stamp, folder) in newest.items():
         for part, place in PARTS.items():  # results come last: a run without them is unpacked again
             _unpack(folder / part, store / place / run)
+        (store / "results" / run / MARK).write_text(stamp)
     return sorted(newest)
 
 

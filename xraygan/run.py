@@ -25,7 +25,10 @@ GAINED = (*GROWING, "recipe", "imported")  # and what notebook 1 keeps of it whe
 SPLIT = "split.csv"  # all that a run makes is made from it
 PUBLISHED = disk.ROOT / "results" / "published"  # the committed numbers of some runs
 NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
-MAY_CHANGE = ("profile", "machine")  # what may differ when notebook 1 runs again: more epochs or seeds, another computer
+MAY_CHANGE = (
+    "profile",
+    "machine",
+)  # what may differ when notebook 1 runs again: more replicates or updates of a GAN, another computer
 
 
 # Folders
@@ -145,7 +148,7 @@ def start_record(folders, **content):
         gained = {kind: earlier[kind] for kind in GAINED if kind in earlier}
         if _list_changed(earlier, content):
             gained = {}
-        elif _has_models(folders, earlier) and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
+        elif _has_results(folders, earlier) and (sentence := describe_other_packages(earlier, content.get("machine", {}))):
             print(sentence)
         disk.write_json(folders.results / "record.json", {kind: {} for kind in GROWING} | content | gained)
 
@@ -162,7 +165,7 @@ def require_startable(folders, **content):
     """
     earlier = _read_earlier_record(folders.results / "record.json")
     changed = _list_changed(earlier, content)
-    if changed and _has_models(folders, earlier):
+    if changed and _has_results(folders, earlier):
         raise ValueError(
             f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
             f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it again from the start."
@@ -183,8 +186,10 @@ def _agree(earlier, now):
     return earlier == now
 
 
-def _has_models(folders, record):
-    """Whether a model that a record knows is there; below "models" earlier versions noted them."""
+def _has_results(folders, record):
+    """Whether a training is finished, or a model there that a record knows; below "models" earlier versions noted them."""
+    if any((folders.results / "units").glob("*/[!.]*.json")):
+        return True
     known = {f"{name}.keras": value for name, value in record.get("models", {}).items()}
     known |= {name: entry["sha256"] for name, entry in record.get("files", {}).items()}
     return any(name.endswith(".keras") and disk.hash_file(folders.models / name) == value for name, value in known.items())

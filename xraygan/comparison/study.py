@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import utils
 from xraygan import backend, clouds, disk, run
 from xraygan.comparison import plan, units
@@ -191,7 +193,10 @@ def begin(**asked):
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
-    patients, about_patients = audit.read_groups(asked["GROUPS"], images) if asked["GROUPS"] else (images.patients, [])
+    patients, about_patients = images.patients, []
+    if asked["GROUPS"]:
+        named, about_patients = audit.read_groups(asked["GROUPS"], images)
+        patients = np.where(named == "", patients, named)  # where GROUPS names none, the set itself may: by DICOM, say
     for sentence in filter(None, [images.describe(), *about_patients]):
         print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])

@@ -13,7 +13,7 @@ from xraygan import backend, disk, processes
 from xraygan.comparison import arms, gans, tables, units
 from xraygan.comparison.study import UNIT_THREADS
 
-MEMORY_OF_A_UNIT = 2.5e9  # bytes
+MEMORY_OF_A_UNIT, COPIES_OF_IMAGES = 2.5e9, 3  # bytes, and how often a unit holds the run's images beside that
 
 
 def train_units(study, wanted, scheduler=""):
@@ -41,7 +41,7 @@ def read_or_draw_fakes(study, unit, scheduler=""):
     try:
         return gans.read_fakes(study, unit.setting, unit.seed)
     except (FileNotFoundError, ValueError):
-        with utils.progress(total=1, desc="a GAN again", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
+        with utils.progress(total=1, desc="a GAN again", unit="training") as bar, _choose_workers(study, scheduler) as num_jobs:
             _run_side_by_side(study, [(gans.ensure_fakes, unit)], bar, num_jobs)
     return gans.read_fakes(study, unit.setting, unit.seed)
 
@@ -53,10 +53,13 @@ def _train_missing(study, wanted, scheduler):
     if not missing:
         return
     units.say_changed(study, missing)
-    at_once = len(missing) if scheduler else count_local_jobs()
+    at_once = len(missing) if scheduler else count_local_jobs(study)
     steps = [step for some in split_rounds(study, missing, at_once) for step in order_jobs(some)]
     total = sum(map(len, steps))
-    with utils.progress(total=total, desc="the comparison", unit="training") as bar, _choose_workers(scheduler) as num_jobs:
+    with (
+        utils.progress(total=total, desc="the comparison", unit="training") as bar,
+        _choose_workers(study, scheduler) as num_jobs,
+    ):
         for jobs in steps:
             _run_side_by_side(study, jobs, bar, num_jobs)
     facts = [disk.read_json(units.find_files(study, unit).facts) for unit in missing]
@@ -108,21 +111,22 @@ def _run_side_by_side(study, jobs, bar, num_jobs):
 
 
 @contextlib.contextmanager
-def _choose_workers(scheduler):
+def _choose_workers(study, scheduler):
     """Where units run; the context gives the number of jobs that joblib starts, and its end ends the local processes."""
     if not scheduler:
         with processes.side_by_side():
-            yield count_local_jobs()
+            yield count_local_jobs(study)
         return
     with processes.connected(scheduler), joblib.parallel_config(backend="dask"):
         yield -1
 
 
-def count_local_jobs():
+def count_local_jobs(study):
     """As many as cores and memory allow; one where a GPU does the work."""
     if backend.has_gpu():
         return 1
-    return max(1, min(joblib.cpu_count() // UNIT_THREADS, int(backend.memory() / MEMORY_OF_A_UNIT)))
+    needed = MEMORY_OF_A_UNIT + COPIES_OF_IMAGES * study.dataset.images.images.nbytes
+    return max(1, min(joblib.cpu_count() // UNIT_THREADS, int(backend.memory() / needed)))
 
 
 def _run_quietly(function, study, unit):

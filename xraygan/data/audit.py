@@ -68,18 +68,16 @@ def find_groups(image_set, patients=None):
 
     Args:
         image_set: `sources.ImageSet`.
-        patients: `str (N,)` from `read_groups`; an image without a known patient, "", joins no other by it. None knows no patient.
+        patients: `str (N,)` from `read_groups`, beside those that the set itself knows; an image without a known patient, "", joins no other
+            by it. None adds no patient.
 
     Returns:
         groups `int (N,)`.
     """
-    patients = np.full(len(image_set.files), "") if patients is None else patients
-    known = np.flatnonzero(patients != "")
-    links = [
-        near_copies.find_pairs(image_set.images),
-        near_copies.link_equal(image_set.digests),
-        known[near_copies.link_equal(patients[known])],
-    ]
+    links = [near_copies.find_pairs(image_set.images), near_copies.link_equal(image_set.digests)]
+    for names in [image_set.patients] if patients is None else [image_set.patients, patients]:
+        known = np.flatnonzero(names != "")
+        links.append(known[near_copies.link_equal(names[known])])
     first, second = np.concatenate(links).T
     size = len(image_set.files)
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(size, size))

@@ -117,10 +117,13 @@ class ImageSet:
         """The class of each file, {file: name}."""
         return dict(zip(self.files, np.array(self.source.classes)[self.labels], strict=True))
 
+    @functools.cached_property
+    def _row_of(self):
+        return {file: row for row, file in enumerate(self.files)}
+
     def find_rows(self, files):
         """The row of each of `files`, in their order."""
-        position = {file: row for row, file in enumerate(self.files)}
-        return np.array([position[file] for file in files], dtype=int)
+        return np.array([self._row_of[file] for file in files], dtype=int)
 
 
 def open_source(data=""):
@@ -145,7 +148,7 @@ def find_source(data="", classes="", minority=""):
         ValueError: the folder or a class isn't there, or holds no images; the message says what was seen and what to do.
     """
     source = open_source(data)
-    chosen = _choose_classes(classes, source.listing)
+    chosen, minority = _choose_classes(classes, source.listing), tree.name_class(minority.strip())
     if minority and minority not in chosen:
         raise ValueError(f"MINORITY is {minority!r}; choose one of this run's classes: {', '.join(chosen)}.")
     return replace(source, classes=chosen, minority=minority or _find_smallest(source.listing, chosen)[0])

@@ -116,7 +116,7 @@ def require_comparable(table, classes):
 
 
 def redraw(table, seed):
-    """The split of another replicate: as many images of each class in each part, of other groups.
+    """The split of another replicate: of other groups, and of as many images of each class in each part as whole groups allow.
 
     Args:
         table: of `make_split`.

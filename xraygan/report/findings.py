@@ -123,7 +123,26 @@ def describe_fidelity(quality, judgement):
         kid = table.set_index("images")["kid"]
         beside = ", ".join(f"{words} {kid[name]:.2f}" for name, words in references.items() if name in kid)
         distances.append(f"{kid['fakes']:.2f} in {space} features ({beside})")
-    fakes, real = rows.loc[("random", "fakes")], rows.loc[("random", "real")]
+    fakes, other = rows.loc[("random", "fakes")], rows["kid"].get(("random", "another class"))
+    farther = (
+        " In random features the fakes are farther from the real images than another class is."
+        if other is not None and fakes["kid"] > other
+        else ""
+    )
+    compared = ""
+    if ("random", "real") in rows.index:  # there are enough validation images
+        real = rows.loc[("random", "real")]
+        compared = f", where other real images have {real['recall']:.2f} and {real['coverage']:.2f}"
+    return [
+        f"Distance to test images (KID): {', '.join(distances)}.{farther}",
+        f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features{compared}; "
+        f"{judgement['duplicate_share']:.1%} of the fakes repeat another.",
+        _describe_recognition(judgement),
+    ]
+
+
+def _describe_recognition(judgement):
+    """How well a small classifier tells fakes from real images, a sentence."""
     accuracy = (
         f"{judgement['accuracy']:.2f} (95 % interval {judgement['low']:.2f} to {judgement['high']:.2f}; 0.50 would be guessing)"
     )
@@ -134,19 +153,7 @@ def describe_fidelity(quality, judgement):
         if judgement["low"] < 0.95
         else "nearly always right: the fakes are easily recognised"
     )
-    other = rows["kid"].get(("random", "another class"))
-    farther = (
-        " In random features the fakes are farther from the real images than another class is."
-        if other is not None and fakes["kid"] > other
-        else ""
-    )
-    return [
-        f"Distance to test images (KID): {', '.join(distances)}.{farther}",
-        f"Variety: recall {fakes['recall']:.2f} and coverage {fakes['coverage']:.2f} in random features, "
-        f"where other real images have {real['recall']:.2f} and {real['coverage']:.2f}; "
-        f"{judgement['duplicate_share']:.1%} of the fakes repeat another.",
-        f"A small classifier tells fakes from real images with accuracy {accuracy}, {strength}.",
-    ]
+    return f"A small classifier tells fakes from real images with accuracy {accuracy}, {strength}."
 
 
 def describe_copies(judgement):

@@ -38,9 +38,9 @@ SUMMARIES = {"mean": pd.Series.mean, "min": pd.Series.min, "max": pd.Series.max,
 
 def main():
     for name in (published.PHANTOM_RUN, published.BASELINE_RUN, published.STUDY_RUN):
-        published.publish(run.name_folders(name, disk.ROOT))
-    publish_figures(run.name_folders(published.PHANTOM_RUN, disk.ROOT))
-    publish_fakes(run.name_folders(published.BASELINE_RUN, disk.ROOT))
+        published.publish(run.name_folders(name))
+    publish_figures(run.name_folders(published.PHANTOM_RUN))
+    publish_fakes(run.name_folders(published.BASELINE_RUN))
     publish_few_patients()
     for page in PAGES:
         print("\n".join(find_stale_numbers(page)) or f"{name_page(page)}: every number is what its file says.")
