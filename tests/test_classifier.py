@@ -328,6 +328,12 @@ def test_a_training_in_a_notebooks_own_process_leaves_the_notebook_as_it_was(flo
     assert keras.mixed_precision.global_policy().name == "mixed_float16"
 
 
+def test_a_backend_that_the_gan_is_not_written_for_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="KERAS_BACKEND is 'torch', .* set it to tensorflow or jax"):
+        backend.configure()
+
+
 @pytest.mark.parametrize(
     ("capability", "fast", "possible"),
     [

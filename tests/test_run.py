@@ -93,6 +93,19 @@ def test_a_run_with_models_is_not_overwritten_by_another(folders):
     assert run.read_record(folders)["files"] == {}
 
 
+def test_a_run_with_finished_trainings_is_not_overwritten_by_another(folders):
+    """A study that keeps no model, as that of few patients: the trainings themselves protect it."""
+    run.start_record(folders, groups_file="patients.csv")
+    run.start_record(folders, groups_file="")  # nothing is trained yet
+    unit = folders.results / "units" / "PNEUMONIA-25" / "nothing-1000-0-364ce8ef.json"
+    unit.parent.mkdir(parents=True)
+    unit.with_name(".draft-7").touch()
+    run.start_record(folders, groups_file="patients.csv")
+    unit.write_text("{}")
+    with pytest.raises(ValueError, match="was made with another groups_file: choose another name"):
+        run.start_record(folders, groups_file="")
+
+
 def test_no_record_yet(folders):
     with pytest.raises(FileNotFoundError, match="run the notebooks in their order"):
         run.read_record(folders)

@@ -1,6 +1,7 @@
 """Finding and listing images in folders of every kind."""
 
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -26,6 +27,14 @@ def test_defaults_are_those_of_the_study(phantom_folder):
     assert source.minority == "COVID19"
     assert source.is_phantom
     assert source.title("x").startswith("Phantom")
+
+
+def test_the_minority_may_be_written_as_its_folder_is_or_as_it_is_shown(tmp_path):
+    """A Hangul name pasted from macOS has its letters taken apart; a blank at an end is no other class."""
+    names = ["정상", "폐렴"]
+    data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in names})
+    for written in (unicodedata.normalize("NFD", "폐렴"), " 폐렴 "):
+        assert sources.find_source(data, minority=written).minority == "폐렴"
 
 
 @pytest.mark.parametrize(("counts", "word"), [((7, 7, 9), True), ((7, 8, 7), True), ((7, 8, 9), False)])

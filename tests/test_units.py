@@ -156,6 +156,15 @@ def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
     assert "can't choose the GAN's best epoch" in first and "4 test images of COVID19, at least 6 are needed" in second
 
 
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(0, 9), (1.8, 3), (20, 1)])
+def test_as_many_units_at_once_as_their_images_leave_memory_for(gigabytes, jobs, monkeypatch):
+    """24 GB: nine of 2.5 GB, three where each holds three copies of 1.8 GB beside that, and one in any case."""
+    monkeypatch.setattr(workers.joblib, "cpu_count", lambda: 64)
+    monkeypatch.setattr(workers.backend, "memory", lambda: 24e9)
+    images = SimpleNamespace(images=SimpleNamespace(nbytes=gigabytes * 1e9))
+    assert workers.count_local_jobs(SimpleNamespace(dataset=SimpleNamespace(images=images))) == jobs
+
+
 def test_settings_with_the_same_minority_share_its_gans_and_arms_without_fakes_come_beside_them():
     wanted = list_units(TWO, ["nothing", "gan"], [1, 2], 24) + list_units(THREE, ["gan_and_classical"], [1], 40)
     wanted += list_units(SCARCE, ["gan"], [1], 24)
