@@ -5,8 +5,7 @@ taskset -c 0 python -m benchmarks.steps --name steps_one_core --torch PYTHON
 
 All train the same two networks with the same augmentation and averaging on the same images; they differ in how many times an
 update goes through the networks, and in what computes it: "of Keras' operations" is ours without gan/operations.py, with upsampling and
-convolution one after the other; "PyTorch" is benchmarks/torch_steps.py, run by a PYTHON that has PyTorch. (A fourth way, one pull back for both losses, was once measured here. It needs a discriminator that judges
-each image alone, and ours sees how varied its batch is.) The references are written from their descriptions:
+convolution one after the other; "PyTorch" is benchmarks/torch_steps.py, run by a PYTHON that has PyTorch. The references are written from their descriptions:
 - keras.io, "DCGAN to generate face images" (overriding `train_step`): fakes for the discriminator, then other fakes for the generator;
 - TensorFlow's tutorial "Deep Convolutional Generative Adversarial Network": one set of fakes, two tapes.
 """

@@ -221,7 +221,15 @@ def _everything(model):
 
 
 def save_variables(file, variables, epoch, parameters="", tables=()):
-    """Write variables, in their order, the epoch they are from, a hash of the training's parameters, and the rows of its tables."""
+    """Write variables, whole or not at all, with what they are from.
+
+    Args:
+        file: where, `.npz`.
+        variables: Keras variables or arrays, which are read back in this order.
+        epoch: that they are from.
+        parameters: a hash of all that decides the training.
+        tables: lists of rows, a list for each table of the training.
+    """
     arrays = [keras.ops.convert_to_numpy(variable) for variable in variables]
     about = {"epoch": epoch, "parameters": parameters, "tables": tables, "hash": fingerprint(*arrays)}
     with disk.replacing(file) as draft, draft.open("wb") as opened:

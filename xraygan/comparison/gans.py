@@ -113,7 +113,16 @@ def _list_sources_of_fakes(study, setting, seed):
 
 
 def read_fakes(study, setting, seed, count=None):
-    """The first fakes of that GAN, or all, `uint8 (count, S, S, 1)`.
+    """The fakes of the GAN of a setting and replicate.
+
+    Args:
+        study: `study.Study`.
+        setting: `dataset.Setting`.
+        seed: of the replicate.
+        count: how many, the first ones; None for all.
+
+    Returns:
+        `uint8 (count, S, S, 1)`.
 
     Raises:
         FileNotFoundError: they haven't been written.

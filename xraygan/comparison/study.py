@@ -122,7 +122,7 @@ class Beginning:
     classifier: Classifier
     source: sources.Source
     images: sources.ImageSet
-    patients: list
+    patients: np.ndarray
     folders: run.RunFolders
 
     def describe(self):

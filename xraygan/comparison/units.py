@@ -234,7 +234,14 @@ class Trained(NamedTuple):
 
 
 def train_and_keep(study, unit, name, description):
-    """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`."""
+    """Train a unit in this process, if it isn't trained, and keep its model as `models/RUN/NAME.keras`: `Trained`.
+
+    Args:
+        study: `study.Study`.
+        unit: `Unit`.
+        name: a key of `MADE_IN`.
+        description: of the progress bar.
+    """
     files = find_files(study, unit)
     with disk.held(files.facts.parent.parent), run.measured(study.folders, name):
         missing = list_missing(study, [unit])

@@ -53,6 +53,11 @@ class Imported:
 def require_enough(imported, num_fakes, num_replicates):
     """Stop where a profile now asks for more than notebook 2 imported.
 
+    Args:
+        imported: `Imported`.
+        num_fakes: of a replicate that are needed.
+        num_replicates: that each need fakes.
+
     Raises:
         ValueError: there are too few fakes, or fakes for too few replicates.
     """

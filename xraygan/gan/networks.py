@@ -118,7 +118,11 @@ def transposed_generator(image_size, latent_dim, next_seed):
 
 
 def dcgan_generator(double, image_size, latent_dim, next_seed):
-    """Noise → 4×4 places → doubled until it has the image's size; batch norm and ReLU in between, tanh at the end."""
+    """Noise → 4×4 places → doubled until it has the image's size; batch norm and ReLU in between, tanh at the end.
+
+    Args:
+        double: (maps, number of features, arguments of a Keras layer) → maps of twice the size; last it is asked for 1 feature in float32.
+    """
 
     def weights():  # Radford et al. 2015
         return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
