@@ -84,11 +84,11 @@ class Dataset:
             for name, members in of_part.items():
                 surplus = members[split.order_by_hash(table.loc[members, "file"], seed, draw="few patients")[counts[name] :]]
                 table.loc[surplus, "part"] = RESERVE if name == "train" else split.UNUSED
-        parts = {}
+        images, parts = self.images.choose(setting.classes, setting.minority), {}
         for name in ("train", "validation", "test", RESERVE):
             rows = table[table["part"] == name]
-            labels = rows["class"].map({name: label for label, name in enumerate(setting.classes)}).to_numpy(int)
-            parts[name] = Part(self.images.images[self.images.find_rows(rows["file"])], labels, rows["file"].to_numpy())
+            positions = images.find_rows(rows["file"])
+            parts[name] = Part(images.images[positions], images.labels[positions], rows["file"].to_numpy())
         return parts
 
     def select_class(self, class_names, part):

@@ -117,13 +117,10 @@ class ImageSet:
         """The class of each file, {file: name}."""
         return dict(zip(self.files, np.array(self.source.classes)[self.labels], strict=True))
 
-    @functools.cached_property
-    def _row_of(self):
-        return {file: row for row, file in enumerate(self.files)}
-
     def find_rows(self, files):
         """The row of each of `files`, in their order."""
-        return np.array([self._row_of[file] for file in files], dtype=int)
+        position = {file: row for row, file in enumerate(self.files)}
+        return np.array([position[file] for file in files], dtype=int)
 
 
 def open_source(data=""):
