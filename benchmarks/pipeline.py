@@ -8,7 +8,6 @@ Each part runs in a process of its own, on the phantom or on random pixels: spee
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -129,14 +128,13 @@ def main():
         for count in (FEW, MANY)
     ]
     reading = [(f"reading, {how}", "", count) for how in ("cold", "cached") for count in (FEW, MANY)]
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    write_jpegs(folder / "jpeg", MANY)
-    rows = []
-    for part, precision, count in utils.progress([*reading, *trainings], desc="parts"):
-        measured = measure(part, precision, count, folder)
-        row = {"part": part, "precision": precision, "images": count} | measured
-        rows.append(row | {"images_a_second": count / measured["seconds"]})
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        write_jpegs(Path(folder) / "jpeg", MANY)
+        rows = []
+        for part, precision, count in utils.progress([*reading, *trainings], desc="parts"):
+            measured = measure(part, precision, count, folder)
+            row = {"part": part, "precision": precision, "images": count} | measured
+            rows.append(row | {"images_a_second": count / measured["seconds"]})
     machine.publish(pd.DataFrame(rows).round(3), "pipeline", chosen)
 
 

@@ -32,8 +32,8 @@ OF_GENERATOR = {size: times * WIDTH for size, times in {4: 16, 8: 8, 16: 4, 32: 
 OF_DISCRIMINATOR = {size: times * WIDTH for size, times in {8: 16, 16: 8, 32: 4, 64: 2, 128: 1}.items()}
 
 
-def convolve(num_in, num_out, side, stride=1, padding=0, bias=False):
-    return spectral_norm(nn.Conv2d(num_in, num_out, side, stride, padding, bias=bias))
+def convolve(num_in, num_out, side, stride=1, padding=0):
+    return spectral_norm(nn.Conv2d(num_in, num_out, side, stride, padding, bias=False))
 
 
 class Grain(nn.Module):

@@ -16,7 +16,7 @@ NOT_SHOWN = (
     "model",
     "metrics",
     "training_shares",
-)  # the last are computed anew, for those that came after the training
+)  # metrics are computed from the predictions instead, so that one that was added since is there, too
 
 
 def read_unit_predictions(study, unit):
