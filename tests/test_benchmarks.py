@@ -187,6 +187,7 @@ def test_as_many_updates_as_fit_into_the_minutes(monkeypatch, tmp_path):
     assert search.count_updates("slow", 0.01) == 100
 
 
+@pytest.mark.slow
 def test_trials_that_are_one_program_end_where_each_alone_ends():
     """With JAX, in float32: two GANs of other seeds on other numbers of images. Later, rounding alone makes them differ."""
     script = """

@@ -418,6 +418,7 @@ def start_in_a_process(store, data, scheduler=""):
     return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow  # test_kills.py kills trainings of each kind every time
 def test_a_killed_study_goes_on_and_ends_as_an_undisturbed_one(tmp_path, phantom_folder):
     wanted = list_units(TWO, KILLED_ARMS, [1], 24)
     study = prepare(tmp_path / "cut", phantom_folder)
