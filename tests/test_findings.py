@@ -139,6 +139,14 @@ def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_e
     assert "**Fakes against nothing added**" in text and "more real:" not in text
 
 
+def test_worth_from_the_curves_own_replicates_is_told_where_an_arm_has_more():
+    more, own = WORTH.assign(replicates=24), WORTH.assign(replicates=12)
+    state = {"asked": 9, "finished": 9}
+    for worth, told in ((more, True), (own, False)):
+        text = findings.describe_scarcity(scarcity.Scarcity(None, CURVE, pd.DataFrame([CONTRAST]), worth, state, own))
+        assert ("From the 12 replicates alone that have a learning curve, at 25 images: oversampling about 28" in text) == told
+
+
 def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
     worth = WORTH[WORTH["arm"] != "gan"]
     text = findings.describe_scarcity(scarcity.Scarcity(None, CURVE, None, worth, {"asked": 9, "finished": 4}))

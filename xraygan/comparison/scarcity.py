@@ -10,7 +10,7 @@ from xraygan.comparison import exchange, plan, tables, units
 from xraygan.data import imported
 
 FOLDER = "few_patients"  # in results/RUN/
-TABLES = ("trainings", "curve", "contrasts", "worth")
+TABLES = ("trainings", "curve", "contrasts", "worth", "worth_of_curve")
 NO_REMEDIES = ("nothing", "more_real")  # what remedies are compared with
 
 
@@ -24,6 +24,8 @@ class Scarcity(NamedTuple):
             finished, so that nobody reads a verdict from the first of them.
         worth: `exchange.tabulate_worth`.
         state: {"asked": number of trainings, "finished": how many of them are finished}.
+        worth_of_curve: as `worth`, from the replicates alone that the learning curve is of. An arm of more replicates has its advantage from some
+            that the curve hasn't; where "nothing" varies much from one to the next, that makes a large worth vague.
     """
 
     trainings: pd.DataFrame
@@ -31,6 +33,7 @@ class Scarcity(NamedTuple):
     contrasts: pd.DataFrame | None
     worth: pd.DataFrame
     state: dict
+    worth_of_curve: pd.DataFrame | None = None
 
 
 def list_units(study):
@@ -68,9 +71,15 @@ def summarise(study):
     state = {"asked": len(list_units(study)), "finished": len({*finished, *curve})}
     is_whole, fewest = state["finished"] == state["asked"], min(settings, key=lambda setting: setting.num_real)
     contrasts = tables.compare_arms(study, finished, fewest) if is_whole else None
-    found = Scarcity(trainings, of_curve, contrasts, exchange.tabulate_worth(trainings, of_curve), state)
+    found = Scarcity(trainings, of_curve, contrasts, *tabulate_both(trainings, of_curve, state))
     _write(found, study.folders.results / FOLDER)
     return found
+
+
+def tabulate_both(trainings, curve, state):
+    """The fields worth, state and worth_of_curve of `Scarcity`, from those before them."""
+    in_curve = trainings["seed"].isin(exchange.pair_curve(curve).index)
+    return exchange.tabulate_worth(trainings, curve), state, exchange.tabulate_worth(trainings[in_curve], curve)
 
 
 def _write(found, folder):

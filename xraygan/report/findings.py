@@ -332,11 +332,27 @@ def describe_scarcity(found):
         answer = f"**{answer}**" if is_finished else answer
         others = "; ".join(f"{write_arm(arm)} that of {write_equal(row, found.curve)}" for arm, row in remedies.items())
         lines.append(f"{answer} The simple remedies reach, with the same {num_real} images: {others}.")
+    if is_finished and found.worth_of_curve is not None:
+        lines += _describe_curves_own(found)
     lines.append("Where further real images hardly raise the AUROC, these numbers are vague: the figure shows it.")
     if is_finished:
         contrasts = _list_rows(found.contrasts)
         lines += [describe_answer(contrasts), *_describe_power(contrasts)]
     return "\n\n".join(lines)
+
+
+def _describe_curves_own(found):
+    """The same from the replicates alone that the learning curve is of, where an arm has more: a paragraph, or none."""
+    lines = []
+    for num_real, rows in found.worth_of_curve.groupby("num_real"):
+        if rows["replicates"].max() < found.worth.set_index("num_real")["replicates"].loc[[num_real]].max():
+            equal = "; ".join(
+                f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in rows.itertuples() if row.arm != "nothing"
+            )
+            lines.append(
+                f"From the {rows['replicates'].max()} replicates alone that have a learning curve, at {num_real} images: {equal}."
+            )
+    return lines
 
 
 def _describe_fakes(num_real, row, curve):
