@@ -38,6 +38,19 @@ def test_equal_bytes_and_patients_join_groups():
     assert len(set(groups)) == 4, "images without a known patient were joined"
 
 
+def test_the_list_of_replicates_is_what_their_trainings_use(phantom_images):
+    """So that a generator of one's own can learn from the training images of a replicate and from no others."""
+    groups = audit.find_groups(phantom_images)
+    table = split.make_split(phantom_images, groups, test_share=0.3, seed=5)
+    listed = split.list_replicates(table, range(5, 8)).set_index("file")
+    data, setting = Dataset(phantom_images, table, 5), Setting(("NORMAL", "COVID19"), "COVID19")
+    for number in range(3):
+        parts = data.select_all(setting, 5 + number)
+        for part in ("train", "validation", "test"):
+            assert set(listed.index[listed[f"part_in_{number}"] == part]) == set(parts[part].files)
+    assert (listed["part_in_0"] != listed["part_in_1"]).any()
+
+
 def test_patients_that_the_set_knows_count_beside_those_of_groups():
     """GROUPS names two of five images; of the others the set itself, DICOM say, knows two of one patient."""
     rng = np.random.default_rng(0)

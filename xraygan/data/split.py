@@ -133,6 +133,20 @@ def redraw(table, seed):
     return table
 
 
+def list_replicates(table, seeds):
+    """In which part each image is in each replicate, for those who train a generator of their own for each.
+
+    Args:
+        table: of `make_split`.
+        seeds: of the replicates.
+
+    Returns:
+        DataFrame: file, class, and for each replicate, counted from 0, the column `part_in_0` and so on; all but test images are drawn anew.
+    """
+    parts = {f"part_in_{number}": redraw(table, seed)["part"] for number, seed in enumerate(seeds)}
+    return table[["file", "class"]].assign(**parts)
+
+
 def order_by_hash(names, seed, draw=""):
     """The places `int (N,)` of the names in a random order that depends on the seed, the draw's name and the names alone.
 
