@@ -98,7 +98,7 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
 def notebook_1(store, data, *arguments, **options):
     require_papermill()
     profile = data.parent / "small.yaml"
-    profile.write_text(write_profile(gan_sample_every=1, num_fakes=1, num_seeds=1))
+    profile.write_text(write_profile(gan_sample_every=1, num_fakes=6, num_seeds=1))
     command = [sys.executable, "notebooks/run.py", "--data", str(data), "--profile", str(profile), "--only", "1_before_gan"]
     command += map(str, arguments)
     environment = os.environ | {"XRAYGAN_STORE": str(store)}

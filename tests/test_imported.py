@@ -350,7 +350,7 @@ def test_where_patients_are_few_nothing_is_compared_and_a_sentence_says_why(comp
         study, profile=dataclasses.replace(SMALL, scarce_counts=(12,), scarce_seeds=(1,), curve_counts=(12, 20), curve_seeds=1)
     )
     assert scarcity.list_units(few) == [] and scarcity.summarise(few) is None
-    assert "only of a generator that had seen no more than those few" in scarcity.explain_nothing(few)
+    assert "only a generator that had seen no more than those few" in scarcity.explain_nothing(few)
 
 
 def test_a_profile_that_grew_after_the_import_is_one_sentence():

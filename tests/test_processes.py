@@ -118,7 +118,7 @@ def test_a_killed_worker_is_one_sentence(monkeypatch):
     monkeypatch.setattr(workers, "count_local_jobs", lambda study: 2)
     bar, study = types.SimpleNamespace(update=lambda: None), types.SimpleNamespace(precision="float32", deterministic=True)
     with pytest.raises(RuntimeError, match="a training process was killed, most often because memory ran out: .* goes on"):  # noqa: SIM117
-        with workers._choose_workers("") as num_jobs:
+        with workers._choose_workers(None, "") as num_jobs:
             workers._run_side_by_side(study, [(kill_itself, 0), (kill_itself, 1)], bar, num_jobs)
 
 
@@ -134,7 +134,7 @@ def test_units_in_the_notebooks_own_process_leave_its_precision_and_its_output(m
 
     bar = types.SimpleNamespace(update=lambda: print("one more"))
     study = types.SimpleNamespace(precision="mixed_float16", deterministic=True)
-    with workers._choose_workers("") as num_jobs:
+    with workers._choose_workers(None, "") as num_jobs:
         workers._run_side_by_side(study, [(train, 0), (train, 1)], bar, num_jobs)
     assert seen == [(os.getpid(), "mixed_float16")] * 2
     assert keras.mixed_precision.global_policy().name == before

@@ -164,7 +164,7 @@ def test_split_laws(seed, num_classes, num_images):
     try:
         result = split.make_split(image_set(parts, labels), groups, seed=seed)
     except ValueError as error:
-        assert re.search("too few to stand in|would have no image of|that is also in test", str(error))
+        assert re.search("too few for one each in|would have no image of|that is also in test", str(error))
         return
     part, train = result["part"].to_numpy(), set(groups[result["part"] == "train"])
     assert train.isdisjoint(groups[part == "validation"])
@@ -187,7 +187,7 @@ def test_replicates_redraw_patients_and_nothing_else(seed, test_share, first, se
     try:
         table = split.make_split(image_set(folders, labels), groups, test_share=test_share, seed=seed)
     except ValueError as error:
-        assert re.search("too few to stand in|that is also in test", str(error))
+        assert re.search("too few for one each in|that is also in test", str(error))
         return
     pd.testing.assert_frame_equal(split.redraw(table, seed), table)
     other = split.redraw(table, seed + 1)

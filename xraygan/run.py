@@ -188,7 +188,7 @@ def _agree(earlier, now):
 
 def _has_results(folders, record):
     """Whether a training is finished, or a model there that a record knows; below "models" earlier versions noted them."""
-    if any((folders.results / "units").glob("*/[!.]*.json")):
+    if record and any((folders.results / "units").glob("*/[!.]*.json")):  # without a record nobody knows what they are of
         return True
     known = {f"{name}.keras": value for name, value in record.get("models", {}).items()}
     known |= {name: entry["sha256"] for name, entry in record.get("files", {}).items()}
