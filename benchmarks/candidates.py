@@ -23,17 +23,19 @@ from xraygan.gan.networks import (
 from xraygan.gan.recipe import RECIPES, Recipe
 
 
+def initial(next_seed):
+    """Initial weights as the package's generator has them."""
+    return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
+
+
 def excited_generator(image_size, latent_dim, next_seed):
     """The package's generator with skip-layer excitation (Liu et al. 2021, arXiv:2101.04775): maps of 32 and 64 pixels are scaled by those of 4 and 8."""
     maps = {}
 
-    def weights():
-        return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
-
     def excite(x, small):
         seen = layers.Flatten()(layers.AveragePooling2D(small.shape[1] // 4)(small))
-        scale = layers.Dense(x.shape[-1], activation="silu", kernel_initializer=weights())(seen)
-        scale = layers.Dense(x.shape[-1], activation="sigmoid", kernel_initializer=weights())(scale)
+        scale = layers.Dense(x.shape[-1], activation="silu", kernel_initializer=initial(next_seed))(seen)
+        scale = layers.Dense(x.shape[-1], activation="sigmoid", kernel_initializer=initial(next_seed))(scale)
         return layers.Multiply()([x, layers.Reshape((1, 1, x.shape[-1]))(scale)])
 
     def double(x, filters, **arguments):
@@ -51,13 +53,10 @@ def finer_generator(image_size, latent_dim, next_seed):
     the ones than in the others.
     """
 
-    def weights():
-        return keras.initializers.RandomNormal(stddev=0.02, seed=next_seed())
-
     def double(x, filters, **arguments):
         if filters > 1:
             return DoubleAndConvolve(filters, **arguments)(x)
-        x = DoubleAndConvolve(16, use_bias=False, kernel_initializer=weights())(x)
+        x = DoubleAndConvolve(16, use_bias=False, kernel_initializer=initial(next_seed))(x)
         x = layers.ReLU()(BatchNorm(momentum=0.9)(x))
         return layers.Conv2D(1, 3, padding="same", **arguments)(x)
 

@@ -8,7 +8,7 @@ python -m benchmarks.search --data DATA --run RUN --minorities COVID19 --seeds 0
 
 RUN is a run whose notebook 1 is done: its split and its baseline judge. Validation images judge, test images are never seen. A trial is one
 training, of as many updates as one core of the machine of `updates_a_minute.csv` does in its minutes, wherever it is trained: on a processor
-one trial a core, side by side; with KERAS_BACKEND=jax all trials of a candidate as one program (together.py), which on a GPU is much faster.
+one trial a core, side by side; with KERAS_BACKEND=jax, on a GPU say, all trials of a candidate as one program (together.py).
 Trials that are finished stay. Each is a row of results/published/recipes/search.csv, and a grid of 32 fakes, none chosen, in
 images/RUN/search/. The columns *imagenet* are a judge that chose nothing (imagenet.py); *copies* counts fakes that memorisation.py calls
 copies of training images, and *alarm* says whether they are more than among real images that nobody trained on; *checkerboard* is about 0 for
@@ -89,12 +89,12 @@ def time_updates(gan, images):
 
 
 def time_fastgan(images):
-    """The same of FastGAN, in a process of its own each time, without TensorFlow, beside which PyTorch took twice as long."""
+    """The same of FastGAN, in a process of its own each time, without TensorFlow, beside which PyTorch is slower."""
     command = [sys.executable, "benchmarks/torch_fastgan.py", "--time"]
+    environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/images.npz", images=images)
         while True:
-            environment = os.environ | {"PYTHONPATH": str(disk.ROOT)}
             said = subprocess.check_output([*command, f"{folder}/images.npz"], cwd=disk.ROOT, env=environment, text=True)
             yield float(said)
 
@@ -108,7 +108,7 @@ def publish_speeds(times):
 def count_updates(candidate, minutes):
     """How many updates a trial has, in whole hundreds."""
     rates = utils.read_table(FOLDER / "updates_a_minute.csv").set_index("candidate")["median"]
-    return max(100, round(minutes * rates[candidate], -2))
+    return max(100, int(round(minutes * rates[candidate], -2)))
 
 
 # Training and judging
@@ -131,7 +131,7 @@ def run_trials(data, run_name, trials):
     with backend.configured("auto", deterministic=True, threads=1):
         study = recall_study(data, run_name)
         change, recipe = CANDIDATES[trials[0].candidate]
-        recipe = replace(recipe, updates=int(count_updates(trials[0].candidate, trials[0].minutes)))
+        recipe = replace(recipe, updates=count_updates(trials[0].candidate, trials[0].minutes))
         images = [read_images(study, trial) for trial in trials]
         gans = train(recipe, [real for real, *_ in images], [trial.seed for trial in trials])
         rows, judges = [], {}
@@ -165,9 +165,8 @@ def judge_fakes(judges, drawn, training, held_out):
         scores = fidelity.precision_recall_density_coverage(real[:size], fake[:size])
         found[f"kid_{space.name}"] = fidelity.kernel_distance(real, fake)[0]
         found |= {f"{name}_{space.name}": scores[name] for name in ("precision", "recall", "coverage")}
-    found |= {"checkerboard": checkerboard(drawn)}
     copies = memorisation.find_copies(drawn, training, held_out).summary
-    found |= {"copies": copies["copies"], "alarm": copies["alarm"]}
+    found |= {"checkerboard": checkerboard(drawn), "copies": copies["copies"], "alarm": copies["alarm"]}
     return found | {"told_from_real": judges.tell_real_from_fake(drawn)["accuracy"]}
 
 

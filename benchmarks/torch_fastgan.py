@@ -233,16 +233,15 @@ def main():
     if not (options.time or options.folder):
         parser.error("--folder is missing: where the fakes go")
     torch.set_num_threads(1)
-    training = Training(np.load(options.images)["images"], options.seed)
+    with np.load(options.images, allow_pickle=False) as stored:
+        training = Training(stored["images"], options.seed)
     if options.time:
         print(time_update(training))
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     speeds = utils.read_table(disk.ROOT / "results" / "published" / "recipes" / "updates_a_minute.csv").set_index("candidate")
-    a_part, device = (
-        round(options.every * speeds.loc["fastgan", "median"]),
-        torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU",
-    )
+    a_part = round(options.every * speeds.loc["fastgan", "median"])
+    device = torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU"
     for part in range(1, round(options.minutes / options.every) + 1):
         for _ in trange(a_part, desc=f"{part * options.every:g} minutes", unit="update"):
             training.update()

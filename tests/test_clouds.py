@@ -341,6 +341,14 @@ def test_a_machine_that_stayed_open_does_not_write_over_a_newer_copy(tmp_path, c
     assert read_all(tmp_path / "three") == read_all(tmp_path / "two")
 
 
+def test_a_kept_run_without_its_results_is_no_dead_end(tmp_path):
+    make_run(tmp_path / "one")
+    clouds.Keeper(tmp_path / "one", tmp_path / "kept").keep()
+    (tmp_path / "kept" / "mine" / "results.zip").unlink()
+    clouds.restore(tmp_path / "two", [tmp_path / "kept"])
+    assert (tmp_path / "two" / "models" / "mine").is_dir() and not (tmp_path / "two" / "results" / "mine").exists()
+
+
 def test_archives_that_the_cloud_has_unpacked_are_taken_too(tmp_path):
     make_run(tmp_path / "one")
     clouds.Keeper(tmp_path / "one", tmp_path / "kept").keep()

@@ -11,7 +11,7 @@ import utils
 from benchmarks import expected_width
 from benchmarks.published_study import read_setting
 from xraygan import disk
-from xraygan.comparison import metrics, scarcity, tables, verdict
+from xraygan.comparison import exchange, metrics, scarcity, tables, verdict
 from xraygan.comparison.arms import ARMS
 from xraygan.comparison.classifier import read_predictions
 from xraygan.report.published import SCARCITY
@@ -149,8 +149,9 @@ def test_the_expected_width_is_that_of_the_first_eight_replicates(trainings, tol
 
 
 def test_what_a_remedy_is_worth_follows_from_the_trainings(told):
-    expected, _, of_curve = scarcity.tabulate_both(told["trainings"], told["curve"], {})
+    expected = exchange.tabulate_worth(told["trainings"], told["curve"])
     pd.testing.assert_frame_equal(told["worth"].fillna({"beyond": ""}), expected, check_dtype=False)
+    of_curve = scarcity.tabulate_worth_of_curve(told["trainings"], told["curve"])
     pd.testing.assert_frame_equal(told["worth_of_curve"].fillna({"beyond": ""}), of_curve, check_dtype=False)
     assert (of_curve["replicates"] <= CURVE_REPLICATES).all()
 

@@ -283,7 +283,8 @@ def restore(store, places):
     for run, (stamp, folder) in newest.items():
         for part, place in PARTS.items():  # results come last: a run without them is unpacked again
             _unpack(folder / part, store / place / run)
-        (store / "results" / run / MARK).write_text(stamp)
+        if (results := store / "results" / run).is_dir():
+            (results / MARK).write_text(stamp)
     return sorted(newest)
 
 

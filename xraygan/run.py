@@ -25,10 +25,8 @@ GAINED = (*GROWING, "recipe", "imported")  # and what notebook 1 keeps of it whe
 SPLIT = "split.csv"  # all that a run makes is made from it
 PUBLISHED = disk.ROOT / "results" / "published"  # the committed numbers of some runs
 NO_RUNS = ("published", "readme", "readme.md")  # names that stand in those folders already; some disks don't tell A from a
-MAY_CHANGE = (
-    "profile",
-    "machine",
-)  # what may differ when notebook 1 runs again: more replicates or updates of a GAN, another computer
+# What may differ when notebook 1 runs again: more replicates or updates of a GAN, another computer.
+MAY_CHANGE = ("profile", "machine")
 
 
 # Folders

@@ -82,7 +82,7 @@ class Profile:
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}
-MAY_BE_ZERO = ("max_train_images", "classifier_updates", "curve_seeds")
+SMALLEST = {"num_fakes": fidelity.FEWEST, "max_train_images": 0, "classifier_updates": 0, "curve_seeds": 0}  # of the others 1
 LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 
@@ -124,25 +124,30 @@ def load_profile(name):
     for key in set(values) - {"arms", *LISTS}:
         _require_whole_number(key, values[key], path.name)
     _require_arms(values["arms"], path.name)
-    _require_lists({key: values.get(key, []) for key in LISTS}, values.get("curve_seeds", 0), path.name)
+    lists = {key: values.get(key, []) for key in LISTS}
+    _require_lists(lists, path.name)
+    _require_curve(lists["scarce_counts"], lists["curve_counts"], values.get("curve_seeds", 0), path.name)
     return read_profile(values)
 
 
 def _require_whole_number(key, value, file):
-    smallest = fidelity.FEWEST if key == "num_fakes" else 0 if key in MAY_BE_ZERO else 1
+    smallest = SMALLEST.get(key, 1)
     if type(value) is not int or value < smallest:
         raise ValueError(f"{key} in profile {file} is {value!r}; it must be a whole number of at least {smallest}.")
     if key == "image_size" and (value < SMALLEST_IMAGE or value & (value - 1)):
         raise ValueError(f"image_size in profile {file} is {value}; it must be a power of two of at least {SMALLEST_IMAGE}.")
 
 
-def _require_lists(lists, curve_seeds, file):
+def _require_lists(lists, file):
     for key, numbers in lists.items():
         if not isinstance(numbers, list) or not all(type(number) is int and number > 0 for number in numbers):
             raise ValueError(f"{key} in profile {file} is {numbers!r}; it must be a list of whole numbers of at least 1.")
     if len(lists["scarce_counts"]) != len(lists["scarce_seeds"]):
         raise ValueError(f"scarce_counts and scarce_seeds in profile {file} must be equally long.")
-    few, curve = lists["scarce_counts"], lists["curve_counts"]
+
+
+def _require_curve(few, curve, curve_seeds, file):
+    """Stop where remedies would be trained on few images, and no learning curve would say what that is worth."""
     if few and not (curve_seeds and len(set(curve)) > 1 and min(curve) <= min(few)):
         raise ValueError(
             f"profile {file} has scarce_counts, and what remedies are worth there is read off a learning curve: it needs curve_seeds, and two or more "

@@ -71,15 +71,15 @@ def summarise(study):
     state = {"asked": len(list_units(study)), "finished": len({*finished, *curve})}
     is_whole, fewest = state["finished"] == state["asked"], min(settings, key=lambda setting: setting.num_real)
     contrasts = tables.compare_arms(study, finished, fewest) if is_whole else None
-    found = Scarcity(trainings, of_curve, contrasts, *tabulate_both(trainings, of_curve, state))
+    worth, worth_of_curve = exchange.tabulate_worth(trainings, of_curve), tabulate_worth_of_curve(trainings, of_curve)
+    found = Scarcity(trainings, of_curve, contrasts, worth, state, worth_of_curve)
     _write(found, study.folders.results / FOLDER)
     return found
 
 
-def tabulate_both(trainings, curve, state):
-    """The fields worth, state and worth_of_curve of `Scarcity`, from those before them."""
-    in_curve = trainings["seed"].isin(exchange.pair_curve(curve).index)
-    return exchange.tabulate_worth(trainings, curve), state, exchange.tabulate_worth(trainings[in_curve], curve)
+def tabulate_worth_of_curve(trainings, curve):
+    """`exchange.tabulate_worth` from the replicates alone that the learning curve is of."""
+    return exchange.tabulate_worth(trainings[trainings["seed"].isin(exchange.pair_curve(curve).index)], curve)
 
 
 def _write(found, folder):

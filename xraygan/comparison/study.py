@@ -112,7 +112,7 @@ class Beginning:
         classifier: `classifier.Classifier`.
         source: `sources.Source` of the run's own classes.
         images: `sources.ImageSet` of all classes, those of the second comparison too.
-        patients: `str (N,)`, each image's patient; "" where it isn't known.
+        patients: `str (N,)`, each image's patient by GROUPS where that is given, else by the set itself, DICOM say; "" where it isn't known.
         folders: `run.RunFolders`.
     """
 
@@ -145,7 +145,7 @@ class Beginning:
             "data": {
                 "fingerprint": self.images.fingerprint,
                 "skipped": len(self.images.skipped),
-                "without_group": int((self.patients == "").sum()),
+                "without_group": int(((self.patients == "") & (self.images.patients == "")).sum()),
             },
         }
 
@@ -195,10 +195,7 @@ def begin(**asked):
     source = sources.find_source(asked["DATA"], asked["CLASSES"], asked["MINORITY"])
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
-    patients, about_patients = images.patients, []
-    if asked["GROUPS"]:
-        named, about_patients = audit.read_groups(asked["GROUPS"], images)
-        patients = np.where(named == "", patients, named)  # where GROUPS names none, the set itself may: by DICOM, say
+    patients, about_patients = audit.read_groups(asked["GROUPS"], images) if asked["GROUPS"] else (images.patients, [])
     for sentence in filter(None, [images.describe(), *about_patients]):
         print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])

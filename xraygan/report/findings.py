@@ -343,15 +343,13 @@ def describe_scarcity(found):
 
 def _describe_curves_own(found):
     """The same from the replicates alone that the learning curve is of, where an arm has more: a paragraph, or none."""
-    lines = []
+    lines, in_all = [], found.worth.groupby("num_real")["replicates"].max()
     for num_real, rows in found.worth_of_curve.groupby("num_real"):
-        if rows["replicates"].max() < found.worth.set_index("num_real")["replicates"].loc[[num_real]].max():
-            equal = "; ".join(
-                f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in rows.itertuples() if row.arm != "nothing"
-            )
-            lines.append(
-                f"From the {rows['replicates'].max()} replicates alone that have a learning curve, at {num_real} images: {equal}."
-            )
+        count = rows["replicates"].max()
+        if count < in_all[num_real]:
+            remedies = rows[rows["arm"] != "nothing"].itertuples()
+            equal = "; ".join(f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in remedies)
+            lines.append(f"From the {count} replicates alone that have a learning curve, at {num_real} images: {equal}.")
     return lines
 
 
