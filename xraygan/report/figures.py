@@ -341,7 +341,7 @@ def draw_exchange(worth, curve, title):
         title: of the figure.
     """
     worth = worth[~worth["arm"].isin(scarcity.NO_REMEDIES)]
-    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 2.6 + 0.24 * len(worth)), width_ratios=(1.15, 1))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 2.6 + 0.34 * len(worth)), width_ratios=(1.15, 1))
     _draw_learning_curve(axes[0], worth, curve)
     _draw_equal_numbers(axes[1], worth, curve)
     for axis in axes:
@@ -371,8 +371,12 @@ def _draw_learning_curve(axis, worth, curve):
             label = None if row.arm in labelled else f"with {write_arm(row.arm)}"
             labelled.add(row.arm)
             # Beside each other, since remedies at one number may score alike.
-            axis.plot(row.num_real * 1.07 ** (place + 1), row.score, marker, color=colour, markersize=8, label=label)
-    axis.set(xlabel="real images of patients in training", ylabel="AUROC on test patients", title="what is reached")
+            axis.plot(row.num_real * 1.1 ** (place + 1), row.score, marker, color=colour, markersize=8, label=label)
+    axis.set(
+        xlabel="real images of patients in training",
+        ylabel="AUROC on test patients",
+        title="what is reached\n(remedies stand right of their number)",
+    )
     axis.legend(loc="lower right", fontsize=9)
 
 
