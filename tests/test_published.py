@@ -156,6 +156,13 @@ def test_what_a_remedy_is_worth_follows_from_the_trainings(told):
     assert (of_curve["replicates"] <= CURVE_REPLICATES).all()
 
 
+def test_means_and_medians_are_those_of_the_trainings(trainings, told):
+    for row in told["scores"].itertuples():
+        compared = choose_compared(trainings, row.num_real)
+        scores = [facts["metrics"]["auroc"] for facts in compared.loc[compared["arm"] == row.arm, "facts"]]
+        assert (len(scores), row.auroc, row.auroc_median) == pytest.approx((row.replicates, np.mean(scores), np.median(scores)))
+
+
 def test_the_state_counts_the_trainings(trainings, told):
     state = disk.read_json(TABLES / "state.json")
     numbers = {int(found) for found in re.findall(r"\d+", (SCARCITY / "declaration.md").read_text())}

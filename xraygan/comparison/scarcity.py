@@ -12,6 +12,7 @@ from xraygan.data import imported
 FOLDER = "few_patients"  # in results/RUN/
 TABLES = ("trainings", "curve", "contrasts", "worth", "worth_of_curve")
 NO_REMEDIES = ("nothing", "more_real")  # what remedies are compared with
+SCORES = ("auroc", "balanced_accuracy", "balanced_accuracy_of_likeliest")
 
 
 class Scarcity(NamedTuple):
@@ -82,6 +83,22 @@ def tabulate_worth_of_curve(trainings, curve):
     return exchange.tabulate_worth(trainings[trainings["seed"].isin(exchange.pair_curve(curve).index)], curve)
 
 
+def tabulate_scores(trainings):
+    """What each arm scores at each number of real images.
+
+    Args:
+        trainings: DataFrame, see `Scarcity`.
+
+    Returns:
+        DataFrame: num_real, arm, replicates, and of every score in `SCORES` its mean over replicates and, with the ending "_median", its median.
+    """
+    by_arm = trainings.groupby(["num_real", "arm"], sort=False)
+    columns = {"replicates": by_arm.size()}
+    for name in SCORES:
+        columns |= {name: by_arm[name].mean(), f"{name}_median": by_arm[name].median()}
+    return pd.DataFrame(columns).reset_index()
+
+
 def _write(found, folder):
     for name in TABLES:
         table = getattr(found, name)
@@ -89,6 +106,7 @@ def _write(found, folder):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         else:
             utils.write_table(table, folder / f"{name}.csv")
+    utils.write_table(tabulate_scores(found.trainings), folder / "scores.csv")
     disk.write_json(folder / "state.json", found.state)
 
 

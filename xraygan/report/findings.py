@@ -338,7 +338,36 @@ def describe_scarcity(found):
     if is_finished:
         contrasts = _list_rows(found.contrasts)
         lines += [describe_answer(contrasts), *_describe_power(contrasts)]
-    return "\n\n".join(lines)
+    scores = scarcity.tabulate_scores(found.trainings)
+    lines += _describe_disagreements(scores) if is_finished else []
+    return "\n\n".join([*lines, _write_scores(scores)])
+
+
+def _describe_disagreements(scores):
+    """Where both ways to call a class disagree about whether fakes are better, a sentence each; `scores` is `scarcity.tabulate_scores`."""
+    lines = []
+    for num_real, rows in scores.set_index("arm").groupby("num_real"):
+        for first, second in verdicts.PRIMARY_CONTRASTS[::-1]:
+            if {first, second} <= set(rows.index):
+                by_shares, by_likeliest = (rows.loc[second, name] - rows.loc[first, name] for name in scarcity.SCORES[1:])
+                if by_shares * by_likeliest < 0:
+                    lines.append(
+                        f"With {num_real} images the two ways to call a class disagree about fakes against {OTHERS[first]}: in balanced accuracy "
+                        f"they differ by {_write_points(by_shares)} points where probabilities are divided by the class shares, and by "
+                        f"{_write_points(by_likeliest)} by the likeliest class."
+                    )
+    return lines
+
+
+def _write_scores(scores):
+    """Means over replicates, with the median in parentheses, as a table in Markdown; `scores` is `scarcity.tabulate_scores`."""
+    words = [METRICS[name].words for name in scarcity.SCORES]
+    rows = [["real images of patients", "remedy", "replicates", *(f"{name}, mean (median)" for name in words)]]
+    rows.append(["---"] * len(rows[0]))
+    for row in scores.to_dict(orient="records"):
+        told = [f"{row[name]:.3f} ({row[f'{name}_median']:.3f})" for name in scarcity.SCORES]
+        rows.append([str(row["num_real"]), write_arm(row["arm"]), str(row["replicates"]), *told])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _describe_curves_own(found):
