@@ -14,7 +14,7 @@ from xraygan import run
 from xraygan.comparison import scarcity, units, workers
 from xraygan.comparison.study import begin, recall_study
 from xraygan.data import audit, split
-from xraygan.report import figures, published
+from xraygan.report import few_patients, published
 
 ASKED = {
     "PROFILE": "study",
@@ -58,7 +58,7 @@ def main():
     found = scarcity.summarise(study)
     if found:
         print(found.worth.round(3).to_string(index=False))
-        figures.show_scarcity(found, study)
+        few_patients.show(found, study)
     published.publish(study.folders)
 
 

@@ -320,7 +320,7 @@ def list_needed(folders, options):
 def run_sweep(name, source, folders, options):
     """Train what a sweep needs, write its table and its figure, print the table."""
     from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
-    from xraygan.report import figures, findings
+    from xraygan.report import few_patients, figures
 
     opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
@@ -331,8 +331,8 @@ def run_sweep(name, source, folders, options):
     if name == "fakes":
         figures.show_fakes_sweep(table, opened)
     elif found := scarcity.summarise(opened):
-        figures.show_scarcity(found, opened)
-        print("\n" + findings.describe_published(folders.results).replace("**", ""))
+        few_patients.show(found, opened)
+        print("\n" + few_patients.describe_published(folders.results).replace("**", ""))
 
 
 def summarise(folders):

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraygan import disk
-from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
-from xraygan.report import figures, findings, published
+from xraygan.report import figures, findings
 
 CONTRAST = {
     "setting": "2-classes",
@@ -113,68 +111,6 @@ def test_decided_contrasts_and_fewer_images_are_listed_below_the_answer():
 
 
 ALL_KNOWN = {"without_group": 0, "counts": {"train": {"all": 30}, "test": {"all": 20}}}
-CURVE = pd.DataFrame({"num_real": [25, 25, 1000], "auroc": [0.9, 0.91, 0.98]})
-TRAININGS = pd.DataFrame(
-    [
-        {"num_real": 25, "arm": arm, "auroc": auroc, "balanced_accuracy": balanced, "balanced_accuracy_of_likeliest": likeliest}
-        for arm, auroc, balanced, likeliest in (
-            ("nothing", 0.80, 0.81, 0.5),
-            ("nothing", 0.90, 0.83, 0.5),
-            ("nothing", 0.94, 0.82, 0.8),
-            ("gan", 0.9, 0.8, 0.7),
-        )
-    ]
-)
-WORTH = pd.DataFrame(
-    [
-        {"num_real": 25, "arm": arm, "worth": worth, "worth_low": worth - 10, "worth_high": worth + 20, "beyond": beyond}
-        for arm, worth, beyond in (
-            ("nothing", 0, ""),
-            ("oversampling", 3, ""),
-            ("gan", 975, "above"),
-            ("more_real", 975, "above"),
-        )
-    ]
-)
-
-
-def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_ends():
-    text = findings.describe_scarcity(
-        scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), WORTH, {"asked": 9, "finished": 9})
-    )
-    assert text.startswith(
-        "**25 real images of patients and the fakes made from them reach the AUROC of about 1,000 or more real images alone "
-        "(95 % interval 990 to 1,020 or more).** The simple remedies reach, with the same 25 images: oversampling that of about 28 real images alone "
-        "(95 % interval 18 or fewer to 48)."
-    )
-    assert "**Fakes against nothing added**" in text and "more real:" not in text
-
-
-def test_worth_from_the_curves_own_replicates_is_told_where_an_arm_has_more():
-    more, own = WORTH.assign(replicates=24), WORTH.assign(replicates=12)
-    state = {"asked": 9, "finished": 9}
-    for worth, told in ((more, True), (own, False)):
-        text = findings.describe_scarcity(scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), worth, state, own))
-        assert ("From the 12 replicates alone that have a learning curve, at 25 images: oversampling about 28" in text) == told
-
-
-def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
-    worth = WORTH[WORTH["arm"] != "gan"]
-    text = findings.describe_scarcity(scarcity.Scarcity(TRAININGS, CURVE, None, worth, {"asked": 9, "finished": 4}))
-    assert text.startswith(
-        "**Not finished: 4 of 9 trainings. These are the numbers so far, and no verdict.**\n\nWith 25 real images"
-    )
-    assert "there are no numbers of fakes yet." in text and "Fakes against nothing added" not in text
-    assert "disagree" not in text
-
-
-def test_scores_are_told_as_mean_and_median_and_so_is_where_the_two_ways_to_call_a_class_disagree():
-    contrasts, state = pd.DataFrame([CONTRAST]), {"asked": 9, "finished": 9}
-    text = findings.describe_scarcity(scarcity.Scarcity(TRAININGS, CURVE, contrasts, WORTH, state))
-    assert "| 25 | nothing | 3 | 0.880 (0.900) | 0.820 (0.820) | 0.600 (0.500) |\n| 25 | GAN | 1 | 0.900 (0.900) |" in text
-    assert "against nothing added: in balanced accuracy they differ by -2.0 points where" in text and "by +10.0 by the likeliest" in text
-    agreeing = TRAININGS.assign(balanced_accuracy_of_likeliest=TRAININGS["balanced_accuracy"])
-    assert "disagree" not in findings.describe_scarcity(scarcity.Scarcity(agreeing, CURVE, contrasts, WORTH, state))
 
 
 @pytest.mark.parametrize(
@@ -238,18 +174,6 @@ def test_copies_are_an_alarm_or_none(alarm):
     assert findings.describe_copies(judgement).startswith(
         "**Copies: alarm.** 7 of 1000" if alarm else "Copies: no alarm. 7 of 1000"
     )
-
-
-def test_the_published_study_of_few_patients_is_described_from_its_files():
-    text = findings.describe_published(published.SCARCITY)
-    state = published.SCARCITY / "few_patients" / "state.json"
-    if not state.exists():
-        assert text == "The study is declared, and nothing of it is trained yet."
-    else:
-        counts = disk.read_json(state)
-        assert "the fakes made from them reach the AUROC of" in text and ("Not finished" in text) == (
-            counts["finished"] < counts["asked"]
-        )
 
 
 def test_brightness_is_that_of_all_pixels_together(rng):

@@ -25,7 +25,7 @@ from xraygan.comparison.units import Unit
 from xraygan.data import audit, sources, split
 from xraygan.data.dataset import Setting
 from xraygan.gan import dcgan
-from xraygan.report import figures, findings
+from xraygan.report import few_patients
 
 TINY = Profile(
     max_train_images=0,
@@ -320,9 +320,9 @@ def test_few_patients_are_summed_up_from_what_is_finished(whole):
     assert found.worth[["num_real", "arm", "replicates"]].to_numpy().tolist() == [[12, arm, 2] for arm in profile.arms]
     assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)
-    text = findings.describe_published(few.folders.results)
+    text = few_patients.describe_published(few.folders.results)
     assert "12 real images of patients and the fakes made from them reach the AUROC of" in text and "Not finished" not in text
-    assert figures.draw_exchange(found.worth, found.curve, "a title").axes
+    assert few_patients.draw(found.worth, found.curve, "a title").axes
 
 
 def test_fakes_that_were_not_taken_over_are_drawn_again(whole):

@@ -12,7 +12,6 @@ from sklearn import metrics as sk
 
 import utils
 from xraygan import disk
-from xraygan.comparison import exchange, scarcity
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS
 from xraygan.gan import fidelity
@@ -313,87 +312,6 @@ def show_fakes_sweep(table, study):
     utils.write_table(table, study.folders.results / "sweep_number_of_fakes.csv")
     figure = draw_fakes_sweep(table, study.title("number of fakes"), study.maker)
     return save_figure(figure, study.folders.images / "sweep_number_of_fakes.png")
-
-
-def show_scarcity(found, study):
-    """Draw what remedies are worth where patients are few and write it; `found` is `scarcity.Scarcity`."""
-    figure = draw_exchange(found.worth, found.curve, study.title("how many real images a remedy equals"))
-    return save_figure(figure, study.folders.images / "few_patients.png")
-
-
-def draw_published(folder):
-    """The same of a published study, from its tables; None where there are none yet."""
-    found = scarcity.read(folder)
-    if found is None:
-        return None
-    title = "real radiographs: how many real images a remedy equals"
-    if found.contrasts is None:
-        title += f"\n{found.state['finished']} of {found.state['asked']} trainings are finished, no verdict yet"
-    return draw_exchange(found.worth, found.curve, title)
-
-
-def draw_exchange(worth, curve, title):
-    """The learning curve of real images alone, each remedy's score beside it, and how many real images alone give that score.
-
-    Args:
-        worth: `exchange.tabulate_worth`.
-        curve: trainings of the arm "nothing": columns num_real and auroc.
-        title: of the figure.
-    """
-    worth = worth[~worth["arm"].isin(scarcity.NO_REMEDIES)]
-    figure, axes = plt.subplots(1, 2, figsize=(WIDE, 2.6 + 0.34 * len(worth)), width_ratios=(1.15, 1))
-    _draw_learning_curve(axes[0], worth, curve)
-    _draw_equal_numbers(axes[1], worth, curve)
-    for axis in axes:
-        axis.set_xscale("log")
-        numbers = sorted(curve["num_real"].unique())
-        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
-        axis.minorticks_off()
-    figure.suptitle(title)
-    return figure
-
-
-def _draw_learning_curve(axis, worth, curve):
-    points = exchange.pair_curve(curve)
-    colour, marker = choose_look("nothing")
-    fitted = exchange.fit_curve(curve)
-    axis.plot(fitted.index, fitted, color=colour, linewidth=2, label="real images alone (± 2 standard errors)")
-    axis.errorbar(
-        *(points.columns, points.mean(), 2 * points.sem().fillna(0)),
-        fmt=marker,
-        color=colour,
-        capsize=3,
-    )
-    labelled = set()
-    for _, rows in worth.groupby("num_real"):
-        for place, row in enumerate(rows.itertuples()):
-            colour, marker = choose_look(row.arm)
-            label = None if row.arm in labelled else f"with {write_arm(row.arm)}"
-            labelled.add(row.arm)
-            # Beside each other, since remedies at one number may score alike.
-            axis.plot(row.num_real * 1.1 ** (place + 1), row.score, marker, color=colour, markersize=8, label=label)
-    axis.set(
-        xlabel="real images of patients in training",
-        ylabel="AUROC on test patients",
-        title="what is reached\n(remedies stand right of their number)",
-    )
-    axis.legend(loc="lower right", fontsize=9)
-
-
-def _draw_equal_numbers(axis, worth, curve):
-    """A row a remedy and number of real images, the fewest on top: the number on the learning curve with the same score."""
-    for height, row in zip(range(len(worth) - 1, -1, -1), worth.itertuples(), strict=True):
-        colour, marker = choose_look(row.arm)
-        if pd.notna(row.worth_low):
-            axis.hlines(height, row.num_real + row.worth_low, row.num_real + row.worth_high, color=colour, linewidth=2)
-        axis.plot(row.num_real + row.worth, height, marker, color=colour, markersize=8)
-        axis.plot([row.num_real] * 2, [height - 0.4, height + 0.4], color="black", linewidth=2)
-    axis.set_yticks(range(len(worth) - 1, -1, -1), [f"{row.num_real} + {write_arm(row.arm)}" for row in worth.itertuples()])
-    axis.set_xlim(curve["num_real"].min() * 0.8, curve["num_real"].max() * 1.25)
-    axis.set(
-        xlabel="real images alone that score the same",
-        title="what it equals (95 % interval)\n│ the real images that it began with",
-    )
 
 
 def draw_feature_plane(points, share, title):

@@ -8,7 +8,6 @@ import pandas as pd
 
 import utils
 from xraygan import disk, run
-from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.comparison.arms import write_arm
 from xraygan.comparison.metrics import METRICS, format_metric
@@ -214,8 +213,8 @@ def write_verdict(study, contrasts, without_twins):
         "warnings": list_warnings(
             study.record, run.read_table(study.folders, "shortcuts.csv", run.NOTEBOOK_1), study.dataset.redraws_test
         ),
-        "contrasts": _list_rows(contrasts),
-        "without_twins": _list_rows(without_twins),
+        "contrasts": list_rows(contrasts),
+        "without_twins": list_rows(without_twins),
     }
     if study.imported:
         content["imported"] = {"name": study.imported.name, "is_shared": study.imported.is_shared}
@@ -223,7 +222,7 @@ def write_verdict(study, contrasts, without_twins):
     return content
 
 
-def _list_rows(table):
+def list_rows(table):
     """A DataFrame as JSON takes it: a dict a row, what is missing None."""
     return json.loads(table.to_json(orient="records", double_precision=6))
 
@@ -232,8 +231,9 @@ def describe_verdict(verdict):
     """The answer, from `verdict.json`, its warnings, and the other contrasts, as Markdown."""
     warnings = [f"- {warning}" for warning in verdict["warnings"]]
     imported = verdict.get("imported")
-    lines = [*warnings, *_describe_other_contrasts(verdict, f"fakes of {write_class(imported['name'])}" if imported else "GAN")]
-    answer = [describe_answer(verdict["contrasts"], _name_fakes(imported)), *_describe_power(verdict["contrasts"])]
+    maker = f"fakes of {write_class(imported['name'])}" if imported else "GAN"
+    lines = [*warnings, *_describe_fewer_images(verdict, maker), *describe_other_contrasts(verdict["contrasts"], maker)]
+    answer = [describe_answer(verdict["contrasts"], _name_fakes(imported)), *describe_power(verdict["contrasts"])]
     return "\n\n".join([*answer, "\n".join(lines)])
 
 
@@ -282,7 +282,7 @@ def _describe_primary(row, fakes):
     return f"{start}: {OUTCOMES[row['outcome']].format(**words)}."
 
 
-def _describe_power(contrasts):
+def describe_power(contrasts):
     """What inconclusive means, and which difference such a study finds, where a primary contrast is inconclusive; else no sentence."""
     unclear = [
         row for row in contrasts if row["primary"] and row["outcome"] == verdicts.INCONCLUSIVE and not pd.isna(row["low"])
@@ -298,8 +298,8 @@ def _describe_power(contrasts):
     ]
 
 
-def _describe_other_contrasts(verdict, maker):
-    """The primary contrasts on fewer images, and which other contrasts are decided: lines of Markdown."""
+def _describe_fewer_images(verdict, maker):
+    """The primary contrasts on those test images that have no near-copy in the train folder: lines of Markdown."""
     lines = []
     images = {(row["setting"], row["metric"]): row["images"] for row in verdict["contrasts"]}
     for row in verdict["without_twins"]:
@@ -308,108 +308,17 @@ def _describe_other_contrasts(verdict, maker):
                 f"- On the {row['images']:,} test images without a near-copy in the train folder (nor another image of their patient, where patients "
                 f"are known), {write_contrast(row, maker)}: {write_difference(row)}."
             )
-    others = [row for row in verdict["contrasts"] if not row["primary"]]
+    return lines
+
+
+def describe_other_contrasts(contrasts, maker="GAN"):
+    """Which contrasts beside the primary ones are decided: lines of Markdown, from the rows of `verdict.reach_verdict`."""
+    others = [row for row in contrasts if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
-    lines.append(
-        f"- Inconclusive: {len(others) - len(decided)} of the {len(others)} other comparisons{'. The rest:' if decided else '.'}"
-    )
-    return lines + [f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided]
-
-
-# Few patients
-
-
-def describe_scarcity(found):
-    """What remedies are worth where patients are few, as Markdown; `found` is `scarcity.Scarcity`, also as it is read from files."""
-    is_finished, lines = found.contrasts is not None, []
-    if not is_finished:
-        lines.append(
-            f"**Not finished: {found.state['finished']} of {found.state['asked']} trainings. These are the numbers so far, and no verdict.**"
-        )
-    for num_real, rows in found.worth.groupby("num_real"):
-        remedies = {row.arm: row for row in rows.itertuples() if row.arm not in scarcity.NO_REMEDIES}
-        answer = _describe_fakes(num_real, remedies.pop("gan", None), found.curve)
-        answer = f"**{answer}**" if is_finished else answer
-        others = "; ".join(f"{write_arm(arm)} that of {write_equal(row, found.curve)}" for arm, row in remedies.items())
-        lines.append(f"{answer} The simple remedies reach, with the same {num_real} images: {others}.")
-    if is_finished and found.worth_of_curve is not None:
-        lines += _describe_curves_own(found)
-    lines.append("Where further real images hardly raise the AUROC, these numbers are vague: the figure shows it.")
-    if is_finished:
-        contrasts = _list_rows(found.contrasts)
-        lines += [describe_answer(contrasts), *_describe_power(contrasts)]
-    scores = scarcity.tabulate_scores(found.trainings)
-    lines += _describe_disagreements(scores) if is_finished else []
-    return "\n\n".join([*lines, _write_scores(scores)])
-
-
-def _describe_disagreements(scores):
-    """Where both ways to call a class disagree about whether fakes are better, a sentence each; `scores` is `scarcity.tabulate_scores`."""
-    lines = []
-    for num_real, rows in scores.set_index("arm").groupby("num_real"):
-        for first, second in verdicts.PRIMARY_CONTRASTS[::-1]:
-            if {first, second} <= set(rows.index):
-                by_shares, by_likeliest = (rows.loc[second, name] - rows.loc[first, name] for name in scarcity.SCORES[1:])
-                if by_shares * by_likeliest < 0:
-                    lines.append(
-                        f"With {num_real} images the two ways to call a class disagree about fakes against {OTHERS[first]}: in balanced accuracy "
-                        f"they differ by {_write_points(by_shares)} points where probabilities are divided by the class shares, and by "
-                        f"{_write_points(by_likeliest)} by the likeliest class."
-                    )
-    return lines
-
-
-def _write_scores(scores):
-    """Means over replicates, with the median in parentheses, as a table in Markdown; `scores` is `scarcity.tabulate_scores`."""
-    words = [METRICS[name].words for name in scarcity.SCORES]
-    rows = [["real images of patients", "remedy", "replicates", *(f"{name}, mean (median)" for name in words)]]
-    rows.append(["---"] * len(rows[0]))
-    for row in scores.to_dict(orient="records"):
-        told = [f"{row[name]:.3f} ({row[f'{name}_median']:.3f})" for name in scarcity.SCORES]
-        rows.append([str(row["num_real"]), write_arm(row["arm"]), str(row["replicates"]), *told])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _describe_curves_own(found):
-    """The same from the replicates alone that the learning curve is of, where an arm has more: a paragraph, or none."""
-    lines, in_all = [], found.worth.groupby("num_real")["replicates"].max()
-    for num_real, rows in found.worth_of_curve.groupby("num_real"):
-        count = rows["replicates"].max()
-        if count < in_all[num_real]:
-            remedies = rows[rows["arm"] != "nothing"].itertuples()
-            equal = "; ".join(f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in remedies)
-            lines.append(f"From the {count} replicates alone that have a learning curve, at {num_real} images: {equal}.")
-    return lines
-
-
-def _describe_fakes(num_real, row, curve):
-    """What fakes are worth, a sentence, from a row of `exchange.tabulate_worth`; None where there are none yet."""
-    if row is None:
-        return f"With {num_real} real images of patients, there are no numbers of fakes yet."
-    return f"{num_real} real images of patients and the fakes made from them reach the AUROC of {write_equal(row, curve)}."
-
-
-def describe_published(folder):
-    """What the published study of few patients says, as Markdown, from its tables."""
-    found = scarcity.read(folder)
-    return describe_scarcity(found) if found else "The study is declared, and nothing of it is trained yet."
-
-
-def write_equal(row, curve):
-    """How many real images alone give the score of an arm, in words, with the interval where there is one.
-
-    Args:
-        row: of `exchange.tabulate_worth`.
-        curve: the trainings of the learning curve; nothing is known before its first number and beyond its last.
-    """
-    first, last = curve["num_real"].min(), curve["num_real"].max()
-
-    def write(further):
-        number = round(row.num_real + further)
-        return f"{number:,}" + (" or fewer" if number <= first else " or more" if number >= last else "")
-
-    interval = "" if pd.isna(row.worth_low) else f" (95 % interval {write(row.worth_low)} to {write(row.worth_high)})"
-    return f"about {write(row.worth)} real images alone{interval}"
+    return [
+        f"- Inconclusive: {len(others) - len(decided)} of the {len(others)} other comparisons{'. The rest:' if decided else '.'}",
+        *(f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided),
+    ]
 
 
 def list_warnings(record, shortcuts, redraws_test):
@@ -494,13 +403,14 @@ def write_contrast(row, maker="GAN"):
 
 def write_difference(row):
     """A contrast's difference in points, with its interval where it has one."""
-    difference = f"{_write_points(row['difference'])} points"
+    difference = f"{write_points(row['difference'])} points"
     if pd.isna(row["low"]):  # None as JSON has it, NaN as a CSV's
         return difference
-    return f"{difference} (95 % interval {_write_points(row['low'])} to {_write_points(row['high'])})"
+    return f"{difference} (95 % interval {write_points(row['low'])} to {write_points(row['high'])})"
 
 
-def _write_points(share):
+def write_points(share):
+    """A difference of shares in points, with its sign and one decimal."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
 
 

@@ -65,9 +65,9 @@ def publish_fakes(folders):
 
 def publish_few_patients():
     """Draw the published study of few patients as far as it has come."""
-    from xraygan.report import figures  # here, since it loads the deep-learning libraries
+    from xraygan.report import few_patients, figures  # here, since it loads the deep-learning libraries
 
-    if figure := figures.draw_published(published.SCARCITY):
+    if figure := few_patients.draw_published(published.SCARCITY):
         figures.save_figure(figure, FIGURES / "few_patients.png")
 
 
