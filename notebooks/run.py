@@ -28,8 +28,12 @@ from traitlets.config import Config
 
 import utils
 from xraygan import disk, run
-from xraygan.comparison import metrics, profile
-from xraygan.data import imported, sources
+
+try:
+    from xraygan.comparison import metrics, profile
+    from xraygan.data import imported, sources
+except ValueError as error:  # what KERAS_BACKEND names can't be loaded
+    sys.exit(str(error))
 
 NOTEBOOKS = FIRST, SECOND, THIRD = tuple(Path(name).stem for name in run.NOTEBOOKS)
 PARAMETERS = {  # {name: (the notebooks that take it, what it says)}; what a notebook doesn't take it reads in the run's record
@@ -204,9 +208,11 @@ def read_switch(name, text):
 def read_share(text):
     """The share of the images that is drawn for the test; 0 where none was asked for."""
     try:
-        return float(text or 0)
+        share = float(text or 0)
     except ValueError:
-        raise ValueError(f"TEST_SHARE is {text!r}; it must be a number from 0 (take the test folder) to 0.9.") from None
+        share = text
+    profile.check_parameters(TEST_SHARE=share)
+    return share
 
 
 def require_text(parameters):
@@ -238,6 +244,7 @@ def parse_arguments():
     parser.add_argument("--clean", action="store_true", help="delete the run that --run names; without a name, list the runs")
     parser.add_argument("--refresh", action="store_true", help="also write the executed notebooks over the committed ones")
     options = parser.parse_args()
+    options.is_profile_asked = bool(options.profile)
     options.profile = options.profile or "quick"
     return options
 
@@ -322,6 +329,8 @@ def run_sweep(name, source, folders, options):
     from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
     from xraygan.report import few_patients, figures
 
+    if options.is_profile_asked:
+        study.require_profile(run.read_record(folders), profile.load_profile(options.profile))
     opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
     if not units:

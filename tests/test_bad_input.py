@@ -86,6 +86,11 @@ IMAGES = {  # bytes of one image file: what comes of them
     "JPEG's first bytes": (JPEG[:10], NO_JPEG),
     "JPEG cut in half": (JPEG[: len(JPEG) // 2], NO_JPEG),
     "JPEG without its last bytes": (JPEG[:-2], NO_JPEG),
+    "JPEG of which the end never came": (
+        JPEG[: len(JPEG) // 2] + bytes(9000),
+        "its end is nothing but zeros, .* download it again",
+    ),
+    "JPEG with zeros after it": (JPEG + bytes(9000), RIGHT),
     "JPEG with text after it": (JPEG + b"trailing", RIGHT),
     "JPEG without tables": (JPEG.replace(b"\xff\xdb", b"\xff\xfe", 1), NO_JPEG),
     "JPEG of no width": (spliced(JPEG, JPEG.index(b"\xff\xc0") + 7, 2, b"\0\0"), NO_JPEG),
@@ -448,6 +453,11 @@ PROFILES = {
     "no arm to compare with": (PROFILE.replace(" oversampling,", ""), "with nothing, oversampling, gan among them"),
     "an arm twice": (PROFILE.replace("[nothing,", "[nothing, nothing,"), "each at most once"),
     "arms in a list of lists": (PROFILE.replace("[nothing,", "[nothing, [gan],"), "arms in profile .* must be a list of"),
+    "a key twice": (PROFILE + "num_fakes: 1000", "can't be read as YAML: num_fakes stands there twice"),
+    "a number with a zero before it": (PROFILE + "image_size: 0200", "can't be read as YAML: 0200 is no plain whole number"),
+    "a time of day": (PROFILE + "image_size: 1:30", "can't be read as YAML: 1:30 is no plain whole number"),
+    "a day that isn't in the calendar": (PROFILE + "image_size: 2024-13-45", "can't be read as YAML: month must be"),
+    "3,000 brackets": ("[" * 3000, "profile mine.yaml can't be read as YAML"),
     "arms as text": (
         PROFILE.replace("[nothing, oversampling, classical, gan]", "nothing"),
         "arms in profile .* must be a list of",
@@ -477,11 +487,12 @@ def test_a_good_profile_passes(line, image_size, tmp_path):
 
 GROUPS = {
     "nothing": (b"", "can't be read as CSV"),
-    "no text": (b"PK\x03\x04\x00,\x99", "can't be read as CSV: it holds zero bytes"),
+    "no text": (b"file\x03\x04\x00,\x99", "can't be read as CSV: it holds zero bytes"),
+    "a workbook": (b"PK\x03\x04\x00,\x99", "GROUPS .* is a workbook of a spreadsheet program and no CSV: save it as CSV"),
     "UTF-16 of nothing sensible": (b"\xff\xfe\x81\x00,\x99", "GROUPS has no column file and group"),
     "an open quotation mark": (b'file,group\n"train/A/0.png,1\n', "a quotation mark opens in row 2 and is never closed"),
     "ragged": (b"file,group\na,b,c,d\na\n1,2,3,4,5,6\n", "can't be read as CSV"),
-    "other columns": (b"name,person\na,1\n", "GROUPS has no column file and group; its columns are name, person"),
+    "other columns": (b"name,person\na,1\n", "GROUPS has no column file and group; its columns are name, person. Call that of"),
     "one column": (b"file\na\n", "GROUPS has no column group"),
     "headings only": (b"file,group\n", "GROUPS names none of the images; it calls files like 'missing'"),
     "other files": (b"file,group\nx.png,1\n", "it calls files like 'x.png', and the images are called like 'train/A/0.png'"),

@@ -195,14 +195,14 @@ def test_an_identity_that_most_files_share_is_of_nobody(phantom_folder, tmp_path
     for path in sorted(phantom_folder.glob("*/*/*.png")):
         target = root / path.relative_to(phantom_folder).with_suffix(".dcm")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(write_dicom(np.asarray(Image.open(path)), patient="ANONYMOUS"))
+        target.write_bytes(write_dicom(np.asarray(Image.open(path)), patient="SITE-7"))
     scans = sources.read_images(sources.find_source(str(root)), show_progress=False)
     assert set(scans.patients) == {""}
     said = [note for note in scans.notes if "have the same patient: this was taken for a name that stands for nobody" in note]
     assert len(said) == 2 and all(note.endswith("Name the patients with GROUPS.") for note in said), "of each class"
 
 
-@pytest.mark.parametrize("name", ["", " ", "UNKNOWN", "n/a", "NaN", "None", "-", "?"])
+@pytest.mark.parametrize("name", ["", " ", "UNKNOWN", "n/a", "NaN", "None", "-", "?", "ANONYMOUS", "Anonymized"])
 def test_an_identity_that_says_unknown_is_of_nobody(name):
     assert decode.examine_image(write_dicom(PICTURE, patient=name))[1].patient == ""
     assert decode.examine_image(write_dicom(PICTURE, patient="P-1"))[1].patient != ""

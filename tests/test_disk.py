@@ -1,5 +1,6 @@
 """Real small disks: full, read-only, and two processes in one folder. Needs the right to mount (root), else skipped."""
 
+import errno
 import os
 import re
 import subprocess
@@ -218,3 +219,43 @@ def test_decoded_images_have_a_bound(tmp_path, monkeypatch):
         loading.load_images([tmp_path / f"{number}.png"], tmp_path / "cache", show_progress=False)
     loading.load_images([tmp_path / "3.png"], tmp_path / "cache", show_progress=False)
     assert len(list((tmp_path / "cache").iterdir())) == 2, "of 16 kB each"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOTCONN, "the disk doesn't answer"),
+        (errno.ESTALE, "the disk doesn't answer"),
+        (errno.ENOLCK, "this disk can't lock files"),
+    ],
+)
+def test_a_disk_of_a_network_that_fails_is_one_sentence(tmp_path, monkeypatch, number, sentence):
+    def fail(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(disk.os, "replace", fail)
+    with pytest.raises(OSError, match=f"numbers.json can't be written: {sentence}"):
+        disk.write_json(tmp_path / "numbers.json", {})
+    error = OSError(number, os.strerror(number))
+    assert "check whether its disk is still connected" in str(disk.explain_closed("xrays", error))
+    assert "change its permissions" in str(disk.explain_closed("xrays", PermissionError(errno.EACCES, "no")))
+
+
+def test_a_disk_that_cannot_lock_is_one_sentence(tmp_path, monkeypatch):
+    def fail(self):
+        raise NotImplementedError
+
+    monkeypatch.setattr(disk.FileLock, "acquire", fail)
+    with pytest.raises(OSError, match="this disk can't lock files"), disk.held(tmp_path / "run"):
+        pass
+
+
+def test_what_a_cloud_or_a_person_left_beside_a_state_is_no_state(tmp_path):
+    state = training.SavedState(tmp_path / "state", tmp_path / "history.csv")
+    training.save_variables(tmp_path / "state" / "epoch_00002.npz", [np.zeros(3)], 2, "all", [[], []])
+    (tmp_path / "state" / "epoch_00002 (1).npz").write_bytes(b"a copy")
+    assert list(state._states()) == [2]
+    state.parameters = "all"
+    (tmp_path / "state" / "epoch_00001.npz").mkdir()
+    state.tidy()
+    assert sorted(path.name for path in (tmp_path / "state").glob("*.npz")) == ["epoch_00002 (1).npz", "epoch_00002.npz"]

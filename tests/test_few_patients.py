@@ -1,8 +1,9 @@
 """What is said where patients are few, from tables whose numbers are known."""
 
 import pandas as pd
+import pytest
 
-from xraygan import disk
+from xraygan import disk, run
 from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
 from xraygan.report import few_patients, published
@@ -88,6 +89,24 @@ def test_scores_are_told_as_mean_and_median_and_so_is_where_the_two_ways_to_call
     )
     agreeing = TRAININGS.assign(balanced_accuracy_of_likeliest=TRAININGS["balanced_accuracy"])
     assert "disagree" not in few_patients.describe(scarcity.Scarcity(agreeing, CURVE, contrasts, WORTH, state))
+
+
+def test_a_table_that_was_changed_is_not_read(tmp_path, monkeypatch):
+    found = scarcity.Scarcity(TRAININGS, CURVE, None, WORTH, {"asked": 9, "finished": 4})
+    folder = tmp_path / scarcity.FOLDER
+    scarcity.write(found, folder)
+    assert scarcity.read(tmp_path).state == found.state
+    for name in ("worth.csv", "state.json"):
+        content = (folder / name).read_text()
+        (folder / name).write_text(content.replace("9", "8"))
+        with pytest.raises(ValueError, match=f"{name} isn't what was written there: run notebooks/3_after_gan.ipynb again"):
+            few_patients.describe_published(tmp_path)
+        (folder / name).write_text(content)
+    (folder / "curve.csv").unlink()
+    monkeypatch.setattr(run, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
+    with pytest.raises(ValueError, match=f"`git checkout {tmp_path.name}` brings the published one back"):
+        few_patients.describe_published(tmp_path)
 
 
 def test_the_published_study_of_few_patients_is_described_from_its_files():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import utils
-from xraygan.data import labels, layouts, sources, tree
+from xraygan.data import csv_tables, labels, layouts, sources, tree
 
 CLASSES = ("NORMAL", "COVID19", "PNEUMONIA")
 NIH = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
@@ -181,11 +181,15 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     ),
     "labels of flat parts": (
         ["train/A", "train/B", "test"],
-        "here is none: .* In one part of the split only, and left out: train/A, train/B. .*The layout expected",
+        "none of train's classes \\(A, B\\) has a folder in 'test': give DATA the path …/xrays/train",
     ),
     "other capitals in a part": (
         ["train/Normal", "test/NORMAL", "train/COVID", "test/COVID"],
         "here is COVID: .* left out: test/NORMAL, train/Normal \\(other capitals\\?\\).",
+    ),
+    "a folder of all images beside another": (
+        ["images/A", "images/B", "thumbnails"],
+        "images holds the folders A, B, and beside it stand others: thumbnails. If the classes are in images, give DATA its path",
     ),
     "capitals alone": (
         ["Normal", "NORMAL", "COVID"],
@@ -395,7 +399,10 @@ WRONG_TABLES = {
         "calls a part of the split 'fold1'; write train, test or validation",
     ),
     "train alone": ("file,label,split\nimages/0.png,A,train\n", "knows the part train only"),
-    "two labels": ("file,label\nimages/0.png,A\nimages/0.png,B\n", "names images/0.png twice, as A and as B"),
+    "two labels": (
+        "file,label\nimages/0.png,A\nimages/0.png,B\n",
+        "names images/0.png twice, with another label \\('A' and 'B'\\); keep one row",
+    ),
     "slash and dash": ("file,label\nimages/0.png,A/B\nimages/1.png,A-B\n", "differ in their slashes or accents only: A-B"),
     "one class": ("file,label\nimages/0.png,A\nimages/1.png,A\n", "at least two classes, and here is A"),
     "capitals": ("file,label\nimages/0.png,COVID\nimages/1.png,covid\n", "the classes COVID, covid differ in capitals only"),
@@ -468,7 +475,9 @@ def test_two_tables_are_asked_about(tmp_path):
     root = small(tmp_path / "xrays", ["images"])
     for name in ("a.csv", "b.csv"):
         write_csv(root / name, ("file", "label"), [("0.png", "A"), ("1.png", "B")])
-    with pytest.raises(ValueError, match="xrays holds 2 CSV files with labels: a.csv, b.csv. Give DATA the path of one"):
+    with pytest.raises(
+        ValueError, match=r"holds 2 tables with labels: a.csv, b.csv. Join them into one .*, or give DATA the path of"
+    ):
         sources.find_source(str(root))
 
 
@@ -550,6 +559,14 @@ WRITTEN = {  # files, what rows say, the file that each means, an example of tho
     "the root": (["0.png"], ["/data/xrays/0.png"], ["0.png"], ""),
     "another folder": (["A/0.png", "B/1.png"], ["C/0.png", "B/1.png"], ["A/0.png", "B/1.png"], "C/0.png is A/0.png"),
     "identifiers with dots": (["d/1.2.840.0.5", "d/1.2.3.dcm"], ["1.2.840.0", "1.2.3"], [None, "d/1.2.3.dcm"], ""),
+    "other capitals": (
+        ["A/im0.png", "B/im1.png"],
+        ["A/IM0.PNG", "im1.PNG"],
+        ["A/im0.png", "B/im1.png"],
+        "",
+    ),
+    "other capitals of two": (["A/im0.png", "A/IM0.PNG"], ["A/Im0.png"], [None], ""),
+    "other capitals of two at the top": (["im0.png", "IM0.PNG"], ["Im0.png"], [None], ""),
     "composed letters": (["A/\u1112\u1161.png"], ["A/하.png"], ["A/\u1112\u1161.png"], ""),
 }
 
@@ -582,7 +599,7 @@ def test_korean_tables(encoding, tmp_path):
 def test_peoples_tables_keep_their_words(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes('file,label\r\na,None\r\nb,NA\r\n"c\rd",é\r\n'.encode("latin-1"))
-    table = labels.read_people_table(path, "t.csv")
+    table = csv_tables.read_people_table(path, "t.csv")
     assert table["label"].tolist() == ["None", "NA", "é"] and table["file"].tolist() == ["a", "b", "c\rd"]
 
 

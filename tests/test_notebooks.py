@@ -273,7 +273,7 @@ def test_changed_data_are_noticed(tmp_path, phantom_folder, tiny_profile):
     [
         (("--data", "nowhere"), "DATA is 'nowhere', and there is no such folder"),
         (("--profile", "enormous"), "PROFILE is 'enormous'; choose one of full, quick, study"),
-        (("--also", "FLU"), "ALSO names FLU; the classes there are COVID19, NORMAL, PNEUMONIA"),
+        (("--also", "FLU"), "ALSO names 'FLU'; the classes there are 'COVID19', 'NORMAL', 'PNEUMONIA'"),
     ],
 )
 def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom_folder):

@@ -7,6 +7,7 @@ import json
 import marshal
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,48 @@ def test_a_run_with_models_is_not_overwritten_by_another(folders):
     model.write_bytes(b"another model")  # then the record is another run's, and protects nothing
     run.start_record(folders, classes=("A", "C"), profile={"gan_updates": 4}, machine=machine)
     assert run.read_record(folders)["files"] == {}
+
+
+def test_a_run_goes_on_with_the_library_that_it_began_with(folders):
+    run.start_record(folders, machine={"precision": "float32", "backend": "jax"})
+    model = folders.models / "before_gan.keras"
+    model.write_bytes(b"a model")
+    run.sign(folders, model)
+    with pytest.raises(ValueError, match="was made with another KERAS_BACKEND: choose another name with RUN"):
+        run.start_record(folders, machine={"precision": "float32", "backend": "tensorflow"})
+
+
+def test_a_copy_of_a_run_is_called_one(tmp_path):
+    first = run.open_folders("first", tmp_path)
+    run.start_record(first, run="first")
+    (first.models / "before_gan.keras").write_bytes(b"a model")
+    run.sign(first, first.models / "before_gan.keras")
+    second = run.name_folders("second", tmp_path)
+    for source, target in zip(first.list_all(), second.list_all(), strict=True):
+        shutil.copytree(source, target)
+    with pytest.raises(ValueError, match="is that of the run first, so these folders are a copy: give RUN that name"):
+        run.read_record(second)
+    with pytest.raises(ValueError, match="the run second is a copy of the run first: choose another name with RUN, or delete"):
+        run.start_record(second, run="second")
+
+
+def test_a_run_that_lies_on_another_disk_is_deleted_with_the_link_to_it(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "results").mkdir()
+    link = tmp_path / "results" / "mine"
+    link.symlink_to(tmp_path / "elsewhere")
+    run.delete_run("mine", tmp_path)
+    assert not link.is_symlink() and not (tmp_path / "elsewhere").exists()
+    link.symlink_to(tmp_path / "elsewhere")  # as an earlier version left it
+    run.delete_run("mine", tmp_path)
+    assert not link.is_symlink()
+
+
+def test_a_library_that_cannot_be_loaded_is_one_sentence():
+    command = [sys.executable, "notebooks/run.py", "--data", "phantom"]
+    environment = os.environ | {"KERAS_BACKEND": "magic"}
+    done = subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"KERAS_BACKEND is 'magic', which can't be loaded \(.*\): set it to tensorflow or jax\.\n", done.stderr)
 
 
 def test_a_run_with_finished_trainings_is_not_overwritten_by_another(folders):

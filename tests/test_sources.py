@@ -82,7 +82,7 @@ def test_images_labels_and_files_belong_together(phantom_images, phantom_folder)
         (
             {"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1},
             {"classes": "A,C"},
-            "CLASSES names C; the classes there are A, B",
+            "CLASSES names 'C'; the classes there are 'A', 'B'",
         ),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"classes": "A,A"}, "twice"),
         ({"train/A": 2, "train/B": 2, "test/A": 1, "test/B": 1}, {"minority": "C"}, "MINORITY is 'C'; choose one of"),

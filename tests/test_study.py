@@ -41,6 +41,15 @@ def test_notebooks_2_and_3_refuse_other_settings_than_notebook_1s(opened):
         open_with("mixed_bfloat16")
 
 
+def test_notebooks_2_and_3_refuse_another_library_than_notebook_1s(opened, monkeypatch):
+    study, open_with = opened
+    machine = run.read_record(study.folders)["machine"]
+    run.note(study.folders, machine=machine | {"backend": "jax"})
+    with pytest.raises(ValueError, match="notebook 1 ran on jax, and this is tensorflow: set KERAS_BACKEND to jax, or choose"):
+        open_with()
+    run.note(study.folders, machine=machine)
+
+
 def test_notebook_2_writes_down_the_recipe_that_it_was_asked_for(opened, tmp_path, phantom_folder):
     study, _ = opened
     asked = {"DATA": str(phantom_folder), "PROFILE": str(tmp_path / "tiny.yaml"), "RUN": "study", "PRECISION": "float32"}

@@ -316,7 +316,7 @@ def test_few_patients_are_summed_up_from_what_is_finished(whole):
         workers.train_units(few, scarcity.list_units(few))
     found = scarcity.summarise(few)
     folder = few.folders.results / scarcity.FOLDER
-    assert disk.read_json(folder / "state.json") == {"asked": 7, "finished": 7}
+    assert scarcity.read(few.folders.results).state == {"asked": 7, "finished": 7}
     assert found.worth[["num_real", "arm", "replicates"]].to_numpy().tolist() == [[12, arm, 2] for arm in profile.arms]
     assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)

@@ -30,14 +30,20 @@ def quiet_stderr():
 
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever a cloud has set
-with quiet_stderr():
-    import keras
+BACKENDS = ("tensorflow", "jax")
+try:
+    with quiet_stderr():
+        import keras
+except (ImportError, ValueError) as error:  # Keras' own sentence is a line below a long traceback
+    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    raise ValueError(
+        f"KERAS_BACKEND is {name!r}, which can't be loaded ({error}): set it to {' or '.join(BACKENDS)}."
+    ) from error
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else: that several small models are traced is "expensive"
 
-BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AMPERE, VOLTA = 8, 7  # of a GPU's "compute capability": the first that multiplies bfloat16 fast, and float16
 RECORDED_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy")

@@ -27,7 +27,12 @@ WHY_NOT_WRITTEN = {
     errno.EEXIST: "a file stands where a folder has to be; move it away",
     errno.ENOTDIR: "a file stands where a folder has to be; move it away",
     errno.EISDIR: "a folder stands where a file has to be; move it away",
-    errno.EIO: "the disk doesn't answer; check it or choose another place with XRAYGAN_STORE",
+    errno.ENOLCK: "this disk can't lock files; choose another place with XRAYGAN_STORE",
+    errno.ENOSYS: "this disk can't lock files; choose another place with XRAYGAN_STORE",
+    **dict.fromkeys(
+        (errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.ENODEV, errno.EHOSTDOWN),
+        "the disk doesn't answer; check it or choose another place with XRAYGAN_STORE",
+    ),
 }
 
 CHECKSUM = "checksum"  # the entry of a JSON file that holds it
@@ -80,7 +85,11 @@ def read_errors_explained(name):
 
 def explain_closed(name, error):
     """The error to raise where what a person calls `name` can't be opened."""
-    return ValueError(f"{name} can't be opened ({error.strerror}); change its permissions, or those of a folder above it.")
+    is_closed = error.errno in (errno.EACCES, errno.EPERM)
+    advice = (
+        "change its permissions, or those of a folder above it" if is_closed else "check whether its disk is still connected"
+    )
+    return ValueError(f"{name} can't be opened ({error.strerror}); {advice}.")
 
 
 @contextlib.contextmanager
@@ -196,6 +205,14 @@ def keep_most_recent(used, max_bytes):
                 path.unlink()
 
 
+def remove(path):
+    """Delete a file, a link or, where one stands in a file's place, a folder with all in it; what isn't there is no fault."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_drafts(folder):
     """Delete what killed processes were writing in a folder; what another process is writing there stays."""
     for draft in Path(folder).glob(".draft-*"):
@@ -250,6 +267,8 @@ def _locked(file, what, busy, seconds):
             lock.acquire()
         except Timeout as error:
             raise RuntimeError(busy) from error
+        except NotImplementedError as error:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from error
     try:
         yield
     finally:

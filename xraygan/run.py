@@ -112,7 +112,7 @@ def delete_run(run, store=None):
         RuntimeError: a process is at work in it.
     """
     folders = name_folders(run, store)
-    there = [folder for folder in folders.list_all() if folder.is_dir()]
+    there = [folder for folder in folders.list_all() if folder.is_dir() or folder.is_symlink()]
     if not there:
         raise ValueError(f"there is no run {run!r}; there are: {', '.join(list_runs(store)) or 'none'}.")
     for lock in [lock for folder in there for lock in folder.rglob(".lock")]:
@@ -121,7 +121,9 @@ def delete_run(run, store=None):
     freed = sum(map(_count_bytes, there))
     for folder in there:
         with disk.write_errors_explained(folder):
-            shutil.rmtree(folder.resolve())
+            if folder.is_dir():
+                shutil.rmtree(folder.resolve())
+            disk.remove(folder)  # a link to what was deleted
     return freed
 
 
@@ -164,8 +166,9 @@ def require_startable(folders, **content):
     earlier = _read_earlier_record(folders.results / "record.json")
     changed = _list_changed(earlier, content)
     if changed and _has_results(folders, earlier):
+        made = f"is a copy of the run {earlier['run']}" if "run" in changed else f"was made with another {', '.join(changed)}"
         raise ValueError(
-            f"the run {folders.run} was made with another {', '.join(changed)}: choose another name with RUN, or delete "
+            f"the run {folders.run} {made}: choose another name with RUN, or delete "
             f"{disk.display_path(folders.results)} and {disk.display_path(folders.models)} to make it again from the start."
         )
     return earlier
@@ -175,7 +178,10 @@ def _list_changed(earlier, content):
     """The names of what an earlier record says otherwise."""
     content = json.loads(json.dumps(content))  # as it will be read back
     changed = [name for name in content if name not in MAY_CHANGE and not _agree(earlier.get(name), content[name])]
-    return changed + ["precision"] * (get_precision(earlier) != get_precision(content))
+    backends = {record.get("machine", {}).get("backend") for record in (earlier, content)} - {None}
+    return (
+        changed + ["precision"] * (get_precision(earlier) != get_precision(content)) + ["KERAS_BACKEND"] * (len(backends) > 1)
+    )
 
 
 def _agree(earlier, now):
@@ -221,7 +227,9 @@ def read_record(folders):
     else:
         if record.get("run", folders.run) == folders.run:
             return record
-        wrong = f"is that of the run {record['run']}"
+        raise disk.DamagedError(
+            f"{disk.display_path(path)} is that of the run {record['run']}, so these folders are a copy: give RUN that name, or delete the copy."
+        )
     raise disk.DamagedError(f"{disk.display_path(path)} {wrong}: run notebooks/{NOTEBOOK_1} again, then the others.")
 
 

@@ -140,7 +140,7 @@ class SavedState(KeptTable):
         for table in self.tables:
             table.rows = []
         for file in self._states().values():
-            file.unlink()
+            disk.remove(file)
         return 0
 
     def _take_up_state(self, finished, num_epochs):
@@ -171,7 +171,7 @@ class SavedState(KeptTable):
             disk.remove_drafts(folder)
         states = self._states()
         for epoch in sorted(states)[:-1]:
-            states[epoch].unlink()
+            disk.remove(states[epoch])
 
     def drop(self):
         """Forget the state of a finished training whose outcome is kept elsewhere, which frees some 40 MB; that it's finished stays known."""
@@ -202,14 +202,17 @@ class SavedState(KeptTable):
         outdated = self._states().values()
         self._save(self.folder / f"epoch_{len(self.rows):05d}.npz", _everything(self.model), len(self.rows))
         for file in outdated:
-            file.unlink()
+            disk.remove(file)
         self.written = time.monotonic()
 
     def _save(self, file, variables, epoch):
         save_variables(file, variables, epoch, self.parameters, [table.rows for table in self.tables])
 
     def _states(self):
-        return {int(file.stem.removeprefix("epoch_")): file for file in self.folder.glob("epoch_*.npz")}
+        numbers = {file: file.stem.removeprefix("epoch_") for file in self.folder.glob("epoch_*.npz")}
+        return {
+            int(number): file for file, number in numbers.items() if number.isdecimal()
+        }  # "epoch_00002 (1)" is a cloud's copy
 
 
 def _everything(model):

@@ -1,6 +1,7 @@
 """The sizes a run can have (notebooks/profiles/*.yaml), and the check of what a notebook was asked for."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,25 @@ SMALLEST = {"num_fakes": fidelity.FEWEST, "max_train_images": 0, "classifier_upd
 LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 
+class PlainLoader(yaml.SafeLoader):
+    """YAML in which a key stands once and 010 isn't 8."""
+
+    def construct_mapping(self, node, deep=False):
+        keys_there = [key.value for key, _ in node.value]
+        twice = next((key for key in keys_there if keys_there.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node):
+        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", node.value):
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no plain whole number", node.start_mark)
+        return int(node.value)
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_int)
+
+
 def find_profile(name):
     """The file of a profile.
 
@@ -111,8 +131,8 @@ def load_profile(name):
     """
     path = find_profile(name)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), PlainLoader) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a day that isn't in the calendar, say
         raise ValueError(f"profile {path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
     fields = dataclasses.fields(Profile)
     expected = {field.name for field in fields}
@@ -191,7 +211,9 @@ def check_parameters(**parameters):
                 raise ValueError(f"{name} is {value!r}; it must be True or False.")
         elif name == "TEST_SHARE":
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 0.9:
-                raise ValueError(f"TEST_SHARE is {value!r}; it must be a number from 0 (take the test folder) to 0.9.")
+                raise ValueError(
+                    f"TEST_SHARE is {value!r}; it must be a number from 0 (take the test folder) to 0.9, like 0.3."
+                )
         elif name == "ON_LEAK" and value not in split.ON_LEAK:
             raise ValueError(f"ON_LEAK is {value!r}; choose {' or '.join(map(repr, split.ON_LEAK))}.")
         elif not isinstance(value, str):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 import utils
-from xraygan import disk
+from xraygan import disk, run
 from xraygan.comparison import exchange, plan, tables, units
 from xraygan.data import imported
 
@@ -74,7 +74,7 @@ def summarise(study):
     contrasts = tables.compare_arms(study, finished, fewest) if is_whole else None
     worth, worth_of_curve = exchange.tabulate_worth(trainings, of_curve), tabulate_worth_of_curve(trainings, of_curve)
     found = Scarcity(trainings, of_curve, contrasts, worth, state, worth_of_curve)
-    _write(found, study.folders.results / FOLDER)
+    write(found, study.folders.results / FOLDER)
     return found
 
 
@@ -99,25 +99,46 @@ def tabulate_scores(trainings):
     return pd.DataFrame(columns).reset_index()
 
 
-def _write(found, folder):
-    for name in TABLES:
-        table = getattr(found, name)
+def write(found, folder):
+    """Write the tables of a `Scarcity`, and last their state, which knows each by its hash."""
+    told = {name: getattr(found, name) for name in TABLES} | {"scores": tabulate_scores(found.trainings)}
+    files = {name: folder / f"{name}.csv" for name in told}
+    for name, table in told.items():
         if table is None:
-            (folder / f"{name}.csv").unlink(missing_ok=True)
+            disk.remove(files[name])
         else:
-            utils.write_table(table, folder / f"{name}.csv")
-    utils.write_table(tabulate_scores(found.trainings), folder / "scores.csv")
-    disk.write_json(folder / "state.json", found.state)
+            utils.write_table(table, files[name])
+    disk.write_json(
+        folder / "state.json", found.state | {"files": {name: disk.hash_file(file) for name, file in files.items()}}
+    )
 
 
 def read(results):
-    """What `summarise` wrote below a run's results: `Scarcity`, or None where there is nothing."""
+    """What `summarise` wrote below a run's results: `Scarcity`, or None where there is nothing.
+
+    Raises:
+        ValueError: a table isn't the one that was written.
+    """
     folder = results / FOLDER
     if not (folder / "state.json").exists():
         return None
+    try:
+        state = disk.read_json(folder / "state.json")
+    except disk.DamagedError:
+        raise disk.DamagedError(_write_advice(folder / "state.json")) from None
+    for name, known in state.pop("files", {}).items():
+        if disk.hash_file(folder / f"{name}.csv") != known:
+            raise disk.DamagedError(_write_advice(folder / f"{name}.csv"))
     files = {name: folder / f"{name}.csv" for name in TABLES}
-    stored = {name: utils.read_table(file) if file.exists() else None for name, file in files.items()}
-    return Scarcity(**stored, state=disk.read_json(folder / "state.json"))
+    return Scarcity(**{name: utils.read_table(file) if file.exists() else None for name, file in files.items()}, state=state)
+
+
+def _write_advice(file):
+    """What to do where a file isn't what was written there."""
+    again = f"run notebooks/{run.NOTEBOOK_3} again, which writes it again"
+    if file.is_relative_to(run.PUBLISHED):
+        again = f"`git checkout {run.PUBLISHED.relative_to(disk.ROOT).as_posix()}` brings the published one back"
+    return f"{disk.display_path(file)} isn't what was written there: {again}."
 
 
 def _tabulate(study, wanted):

@@ -228,7 +228,8 @@ def open_study(threads=UNIT_THREADS, **asked):
     folders = run.name_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     record = run.read_record(folders)
     machine = backend.configure(asked["PRECISION"], run.is_deterministic(record), threads)
-    _require_settings(record, profile, machine)
+    require_profile(record, profile)
+    _require_machine(record, machine)
     run.require_signed(folders, folders.results / "shortcuts.csv", run.NOTEBOOK_1)  # read at the end: known now
     if sentence := run.describe_other_packages(record, machine):
         print(sentence)
@@ -286,13 +287,23 @@ def _require_sizes(recipe, profile):
         )
 
 
-def _require_settings(record, profile, machine):
-    """Stop where notebook 1 ran with other settings: what it trained couldn't be compared with what comes now."""
+def require_profile(record, profile):
+    """Stop where notebook 1 ran with another profile: what it trained couldn't be compared with what comes now."""
     asked, recorded = json.loads(json.dumps(vars(profile))), record["profile"]
     changed = [key for key in asked if asked[key] != recorded[key]]
     if changed:
         raise ValueError(
-            f"PROFILE differs from notebook 1's ({recorded['name']!r}) in {', '.join(changed)}: give all three notebooks the same, or run notebook 1 again."
+            f"PROFILE differs from notebook 1's ({recorded['name']!r}) in {', '.join(changed)}: give all three notebooks the same, run notebook 1 "
+            "again with this one, or choose another name with RUN."
+        )
+
+
+def _require_machine(record, machine):
+    """Stop where notebook 1 computed with another library or in another precision."""
+    library = record["machine"].get("backend", machine["backend"])
+    if machine["backend"] != library:
+        raise ValueError(
+            f"notebook 1 ran on {library}, and this is {machine['backend']}: set KERAS_BACKEND to {library}, or choose another name with RUN."
         )
     precision = run.get_precision(record)
     if machine["precision"] != precision:

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from xraygan import disk
-from xraygan.data import labels, near_copies, patients, tree
+from xraygan.data import csv_tables, labels, near_copies, patients, tree
 
 MOST_LISTED = 10_000  # pairs that are listed to be looked at
 MOST_APART = 200  # images of a group that one of it is compared with for that list
@@ -37,12 +37,14 @@ def read_groups(path, image_set):
     path = disk.find_file(path)
     if path is None:
         raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
-    table = labels.read_people_table(path, f"GROUPS ({tree.make_printable(path.name)})")
-    columns = labels.find_columns(table.columns)
+    table = csv_tables.read_people_table(path, f"GROUPS ({tree.make_printable(path.name)})")
+    columns = csv_tables.find_filled_columns(table)
     missing = [kind for kind in ("file", "group") if kind not in columns]
     if missing:
         there = tree.make_printable(", ".join(table.columns))
-        raise ValueError(f"GROUPS has no column {' and '.join(missing)}; its columns are {there}.")
+        raise ValueError(
+            f"GROUPS has no column {' and '.join(missing)}; its columns are {there}. Call that of the images file and that of the patients group."
+        )
     written = table[columns["file"]]
     found, sentences = labels.find_files(written, files, image_set.source.root or ".", "GROUPS")
     patient_of = {}
@@ -51,15 +53,20 @@ def read_groups(path, image_set):
             raise ValueError(f"GROUPS names {file} twice, with two patients; keep one row.")
     if not any(found):
         raise ValueError(
-            f"GROUPS names none of the images; it calls files like {next(iter(written), 'missing')!r}, and the images are called like {str(files[0])!r}."
+            f"GROUPS names none of the images; it calls files like {next(iter(written), 'missing')!r}, and the images are called like "
+            f"{str(files[0])!r}. Where two images have one name, write it with its folder."
         )
+    if gone := sum(file is None for file in found):
+        sentences.append(f"{gone} rows of GROUPS name no image of this run.")
     names = np.array([patient_of.get(file, "") for file in files])
     unknown = files[names == ""]
     if len(unknown):
         sentences.append(
             f"GROUPS names a patient for {len(files) - len(unknown)} of {len(files)} images; not for {tree.list_names(unknown)}."
         )
-    names, about_shared = patients.drop_shared(names, image_set.labels, image_set.source.classes)
+    names, about_shared = patients.drop_shared(
+        names, image_set.labels, image_set.source.classes, "Is it the right column of GROUPS?"
+    )
     return names, sentences + about_shared
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from xraygan import disk, run
 from xraygan.data import sources, split
 
+PUT_BACK = "Put back what notebook 1 saw, or run all three notebooks with a new name for RUN."
 RESERVE = "reserve"  # training images of the minority class beyond those that a setting uses
 MAX_NAME = 50  # letters of a class in a setting's name, which folders are called after: four bytes each at most
 
@@ -122,7 +123,10 @@ def open_dataset(data, folders):
 def _open(data, folders, fingerprint, split_hash):
     """Keyed by both hashes, so that a worker that lives long notices when images or split are others."""
     record = run.read_record(folders)
-    source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
+    try:
+        source = sources.find_source(data, ",".join(record["classes"] + record["also"]), record["minority"])
+    except ValueError as error:
+        raise ValueError(f"DATA isn't what notebook 1 saw: {error} {PUT_BACK}") from error
     images, table = sources.read_images(source, record["classifier"]["image_size"]), split.read_split(folders)
     _require_same_images(images, table, fingerprint)
     return Dataset(images, table, record["seed"])
@@ -143,8 +147,7 @@ def _require_same_images(images, table, fingerprint):
     found = [f"{len(files)} {what} (the first: {files[0]})" for what, files in differences.items() if files]
     if found or images.fingerprint != fingerprint:
         raise ValueError(
-            f"DATA isn't what notebook 1 saw: {' and '.join(found) or 'the files have the same names and other pixels'}. Put back what notebook 1 "
-            "saw, or run all three notebooks with a new name for RUN."
+            f"DATA isn't what notebook 1 saw: {' and '.join(found) or 'the files have the same names and other pixels'}. {PUT_BACK}"
         )
 
 

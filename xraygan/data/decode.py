@@ -23,11 +23,12 @@ DARK_BITS = 4
 MAX_UNUSED_BITS = 8  # of 16: what uses fewer than 8 bits is dark, not badly stored
 STANDARD_LUMINANCE = 57.625  # mean of the table that JPEG's quality scales (ISO/IEC 10918-1, annex K)
 
+END_OF_JPEG = b"\xff\xd9"
 READABLE = "JPEG, PNG or DICOM"
 SIGNATURES = {  # where a file begins with this, or holds it at that place
     "JPEG": [(0, b"\xff\xd8\xff")],
     "PNG": [(0, b"\x89PNG\r\n\x1a\n")],
-    "DICOM": [(128, b"DICM"), (0, b"\x08\x00\x00\x00"), (0, b"\x08\x00\x05\x00"), (0, b"\x08\x00\x08\x00")],
+    "DICOM": [(128, b"DICM"), (0, b"\x08\x00\x00\x00"), (0, b"\x08\x00\x05\x00"), (0, b"\x08\x00\x08\x00"), (0, b"\x02\0\0\0")],
     "WebP": [(8, b"WEBP")],
     "HEIC": [(4, b"ftyphei"), (4, b"ftyphev"), (4, b"ftypmif1"), (4, b"ftypmsf1")],
     "AVIF": [(4, b"ftypavi")],
@@ -60,6 +61,7 @@ READ_ERRORS = (
     OverflowError,
     struct.error,
 )  # of Pillow, on broken bytes
+TAIL = 512  # zero bytes at the end of a JPEG: more than any program writes there
 HEADER_BYTES = 512  # enough to know every kind above
 
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -137,6 +139,8 @@ def examine_image(data, image_size=utils.IMAGE_SIZE, value_range=FULL_RANGE):
     kind = name_kind(data)
     if kind not in USED_KINDS:
         raise _explain_kind(data, kind)
+    if kind == "JPEG" and data.endswith(b"\0" * TAIL) and not data.rstrip(b"\0").endswith(END_OF_JPEG):
+        raise ValueError("its end is nothing but zeros, as a download leaves it that broke off: download it again")
     read = dicom_to_grey if kind == "DICOM" else picture_to_grey
     try:
         grey, facts = read(data, kind, image_size, value_range)

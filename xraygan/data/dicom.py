@@ -61,6 +61,8 @@ def read(data, max_pixels):
     pydicom = _import_pydicom()
     try:
         header = pydicom.dcmread(io.BytesIO(data), force=True)
+        if "TransferSyntaxUID" not in header.file_meta:  # there is no file header: DICOM's default holds
+            header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
         _require_one_image(header, max_pixels)
         return _read_pixels(header)
     except WrongFormat:

@@ -1,135 +1,87 @@
 """Tables about images: which is of which class, patient and part, by our own columns or by those of known collections."""
 
-import codecs
-import csv
-import io
-import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
-from xraygan import disk
-from xraygan.data import layouts, patients, tree
+from xraygan.data import csv_tables, layouts, patients, tree
 from xraygan.data.layouts import Listing, Record
 
-COLUMNS = {  # what a column is for, by its heading without blanks, signs and capitals; the first that is there counts
-    "file": (
-        "file",
-        "filename",
-        "filepath",
-        "path",
-        "imageindex",
-        "image",
-        "imagename",
-        "imagepath",
-        "imageid",
-        "xrayimagename",
-    ),
-    "label": ("label", "class", "findinglabels", "finding", "diagnosis", "labels", "category", "target"),
-    "patient": ("patient", "patientid", "subject", "subjectid", "group"),
-    "group": ("group", "patient", "patientid", "subject", "subjectid"),  # of GROUPS
-    "split": ("split", "part", "subset", "datasettype", "partition"),
-    "folder": ("folder",),  # Cohen's metadata.csv: the file lies in it
-    "modality": ("modality",),
-    "view": ("view", "viewposition"),
-}
-NIH_AND_COHEN = (
-    "'Image Index', 'Finding Labels', 'Patient ID' of NIH's and 'filename', 'finding', 'patientid' of Cohen's collection"
-)
 MISSING = "missing"
-END = "the row after the last"
-SEPARATOR_LINE = re.compile(r"\s*sep=([,;\t])\r?\n", re.IGNORECASE)
-HEADING_BYTES = 65_536  # of a table: more than any headings take
+TABLES = (".csv", ".tsv", ".txt")
+WORKBOOKS = (".xls", ".xlsx", ".ods")
 SEVERAL = "|"  # between the findings of one image, in NIH's table
 
 
-def read_people_table(path, name):
-    """A CSV that a person wrote, all columns text: UTF-8, UTF-16, CP949 or Latin-1; comma, semicolon or tab.
-
-    Args:
-        path: of the file.
-        name: what the person calls it, for messages.
-
-    Returns:
-        DataFrame of `str`; an empty field is "", and None, NA or nan are what they are.
-
-    Raises:
-        ValueError: it is no table.
-    """
-    with disk.read_errors_explained(name):
-        text, separator = _prepare(Path(path).read_bytes())
-    try:
-        rows = [row for row in csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator) if row]
-    except csv.Error as error:
-        raise ValueError(f"{name} can't be read as CSV: {error}.") from error
-    if rows.pop() != [END]:
-        raise ValueError(f"{name} can't be read as CSV: a quotation mark opens in row {len(rows) + 1} and is never closed.")
-    if not rows or "\0" in text:
-        raise ValueError(f"{name} can't be read as CSV: it holds {'zero bytes' if rows else 'nothing'}.")
-    width = len(rows[0])
-    for number, row in enumerate(rows, start=1):
-        if any(row[width:]):
-            raise ValueError(f"{name} can't be read as CSV: row {number} has {len(row)} fields, and the headings are {width}.")
-    table = pd.DataFrame([(row + [""] * width)[:width] for row in rows[1:]], columns=rows[0], dtype=str)
-    return table.loc[:, ~table.columns.duplicated()]
-
-
-def _prepare(raw):
-    """The text of a table without the line `sep=;` that a spreadsheet writes above it, and what separates its fields."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = raw.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = tree.decode_legacy(raw)
-    if said := SEPARATOR_LINE.match(text):
-        return text[said.end() :], said[1]
-    heading = text.lstrip().partition("\n")[0]
-    return text, max(",;\t", key=heading.count)
-
-
-def find_columns(headings):
-    """Which heading stands for which of `COLUMNS`: {"file": heading, …}, those that are there."""
-    plain = {}
-    for heading in headings:
-        plain.setdefault(re.sub(r"[\W_]+", "", str(heading).casefold()), heading)
-    found = {kind: [plain[name] for name in names if name in plain] for kind, names in COLUMNS.items()}
-    return {kind: names[0] for kind, names in found.items() if names}
-
-
 def list_label_files(folder):
-    """The CSV files at the top of a tree that name files and labels: a list of paths."""
-    paths = [folder.path / name for name in folder.others if name.lower().endswith(".csv")]
-    return [path for path in paths if {"file", "label"} <= set(find_columns(_read_headings(path)))]
+    """The tables at the top of a tree that name files and labels: a list of paths."""
+    return [
+        path
+        for path in _list_tables(folder)
+        if {"file", "label"} <= set(csv_tables.find_columns(csv_tables.read_headings(path)))
+    ]
 
 
-def _read_headings(path):
-    """The headings of a table, whatever it holds; [] where its first line can't be those of one."""
-    with disk.read_errors_explained(path.name), path.open("rb") as file:
-        raw = file.read(HEADING_BYTES)
-    text, separator = _prepare(raw.rpartition(b"\n")[0] or raw if len(raw) == HEADING_BYTES else raw)
-    try:
-        return next(csv.reader(text.splitlines()[:1], delimiter=separator), [])
-    except csv.Error:
-        return []
+def _list_tables(folder):
+    return [folder.path / name for name in folder.others if name.lower().endswith(TABLES)]
 
 
-def find_label_file(folder):
-    """The one of `list_label_files`; None where there is none.
+def describe_unread_tables(folder):
+    """A sentence about each table at the top of a tree that names no files or no labels, as far as its headings say."""
+    sentences = [
+        f"{tree.make_printable(tree.decode_name(name))} is a workbook: save it as CSV."
+        for name in folder.others
+        if name.lower().endswith(WORKBOOKS)
+    ]
+    for path in _list_tables(folder):
+        headings = csv_tables.read_headings(path)
+        missing = [kind for kind in ("file", "label") if kind not in csv_tables.find_columns(headings)]
+        if missing and len(headings) > 1:
+            there = tree.make_printable(tree.list_names(headings))
+            sentences.append(
+                f"{tree.name_file(path, folder.path)} has no column {' and no '.join(missing)}; its columns are {there}."
+            )
+    return sentences[: tree.MAX_NAMED]
+
+
+def find_label_files(folder):
+    """The tables that say the labels of a tree's images, {path: part}; {} where there are none.
+
+    It is the one at the top, part "", or one for each part of a split: `train.csv` and `test.csv`, or `train/labels.csv` and `test/labels.csv`.
 
     Raises:
-        ValueError: there are two.
+        ValueError: there are several at the top, and they aren't one for each part.
     """
     found = list_label_files(folder)
-    if len(found) > 1:
+    if len(found) == 1:
+        return {found[0]: ""}
+    below = [path for child in folder.folders.values() if layouts.name_part(child.name) for path in list_label_files(child)]
+    parts = (
+        {path: _name_part_of(path.stem) for path in found}
+        if found
+        else {path: layouts.name_part(path.parent.name) for path in below}
+    )
+    if "train" in parts.values() and "" not in parts.values() and len(set(parts.values())) == len(parts) > 1:
+        return parts
+    if found:
         names = tree.list_names(tree.name_file(path, folder.path) for path in found)
         raise ValueError(
-            f"{tree.make_printable(folder.name)} holds {len(found)} CSV files with labels: {names}. Give DATA the path of one."
+            f"{tree.make_printable(folder.name)} holds {len(found)} tables with labels: {names}. Join them into one (with a column split, if they are "
+            "parts of one), or give DATA the path of the one that is meant."
         )
-    return found[0] if found else None
+    return {}
+
+
+def _name_part_of(stem):
+    """The part that a table is of by a word of its name, `train_labels` say; "" where no word names one."""
+    return next(filter(None, map(layouts.name_part, layouts.list_words(stem))), "")
+
+
+def name_tables(tables, folder):
+    """What a person calls the tables of `find_label_files`."""
+    return " and ".join(tree.name_file(path, folder.path) for path in tables)
 
 
 def list_tables_below(folder):
@@ -143,18 +95,18 @@ def list_tables_below(folder):
     return [f"{tree.list_names(found)} {verb}."] if found else []
 
 
-def list_labelled(folder, path):
-    """The images that a CSV names, found anywhere below its folder: `layouts.Listing`.
+def list_labelled(folder, tables):
+    """The images that tables name, found anywhere below a folder: `layouts.Listing`.
 
     Args:
-        folder: the tree of the CSV's folder.
-        path: of the CSV.
+        folder: its tree.
+        tables: {path of a CSV: the part of the split that all its images are of, "" where it isn't one part's}.
 
     Raises:
         ValueError: a column is missing, a part of the split isn't understood, or two rows contradict each other.
     """
-    name = tree.name_file(path, folder.path)
-    text, notes = _read_columns(path, name)
+    name = name_tables(tables, folder)
+    text, notes = _read_tables(folder, tables)
     used, about_rows = _choose_rows(text, name)
     parts = _read_parts(text, used, name)
     files, masks = _list_files(folder)
@@ -173,22 +125,38 @@ def list_labelled(folder, path):
     return Listing(folder.path, records, classes, lost, {}, notes + about_classes)
 
 
+def _read_tables(folder, tables):
+    """The rows of all tables, a DataFrame as of `_read_columns`, and a sentence about the columns of each."""
+    texts, notes = [], []
+    for path, part in tables.items():
+        text, about = _read_columns(path, tree.name_file(path, folder.path))
+        inside = path.parent.relative_to(folder.path).as_posix()
+        if inside != ".":
+            place = "folder" if "folder" in text else "file"
+            text[place] = (inside + "/" + text[place]).where(text["file"] != "", "")
+        texts.append(text.assign(split=part) if part else text)
+        notes += about
+    return pd.concat(texts, ignore_index=True).fillna(""), notes
+
+
 def _read_columns(path, name):
     """A table's columns under our names for them, as text without blanks about it, a DataFrame; and which they are, in a list of one sentence.
 
     Raises:
         ValueError: one that is needed is missing.
     """
-    table = read_people_table(path, name)
-    columns = find_columns(table.columns)
+    table = csv_tables.read_people_table(path, name)
+    columns = csv_tables.find_filled_columns(table)
     for kind in ("file", "label"):
         if kind not in columns:
             raise ValueError(
                 f"{name} has no column {kind!r}; its columns are {', '.join(map(str, table.columns))}. Call the columns file, label and, where "
-                f"they are known, patient and split; those of {NIH_AND_COHEN} are understood too."
+                f"they are known, patient and split; those of {csv_tables.NIH_AND_COHEN} are understood too."
             )
     text = pd.DataFrame({kind: table[heading].str.strip() for kind, heading in columns.items()})
-    return text, [f"The labels are those of {name}: {_name_columns(columns)}."]
+    unused = [heading for heading in table.columns if heading not in columns.values()]
+    others = f"; not used: {tree.make_printable(tree.list_names(unused))}" if unused else ""
+    return text, [f"The labels are those of {name}: {_name_columns(columns)}{others}."]
 
 
 def _choose_rows(text, name):
@@ -259,9 +227,10 @@ def _name_classes(written, name):
     Raises:
         ValueError: two labels would be one class.
     """
-    names = {label: tree.name_class(label) for label in written.unique()}
-    if len(set(names.values())) < len(names):
-        twice = [label for label, count in Counter(names.values()).items() if count > 1]
+    plain = {label: patients.clean_number(label) for label in written.unique()}
+    names = {label: tree.name_class(text) for label, text in plain.items()}
+    twice = [name for name, count in Counter(map(tree.name_class, set(plain.values()))).items() if count > 1]
+    if twice:
         raise ValueError(
             f"{name} has labels that differ in their slashes or accents only: {tree.list_names(twice)}; write one of them."
         )
@@ -321,11 +290,18 @@ def _drop_repeats(records, name):
     for record in records:
         first = known.setdefault(record.path, record)
         if first != record:
-            raise ValueError(
-                f"{name} names {record.file} twice, as {first.label} and as {record.label}, or with another patient or part; keep one row."
-            )
+            raise ValueError(f"{name} names {record.file} twice, with another {_name_difference(first, record)}; keep one row.")
     repeats = len(records) - len(known)
     return list(known.values()), [f"{repeats} rows of {name} repeat another, and count once."] if repeats else []
+
+
+def _name_difference(first, second):
+    """In what two records of one file differ, with both values."""
+    for what, name in (("label", "label"), ("patient", "patient"), ("part", "part of the split")):
+        one, other = getattr(first, what), getattr(second, what)
+        if one != other:
+            return f"{name} ({one!r} and {other!r})"
+    return "row"
 
 
 # Which file a table means
@@ -348,7 +324,8 @@ def find_files(written, files, root, name):
     """Which file each row of a table means; two paths that are written differently never mean the same one.
 
     A row may name a file by its path below the root, by a path that begins above or below it, or by its name alone, with or without the
-    suffix. Where its folder is another one than is written, its name must be the only one, and a sentence says so.
+    suffix, and with other capitals where only one file reads so. Where its folder is another one than is written, its name must be the only
+    one, and a sentence says so.
 
     Args:
         written: what the rows say.
@@ -360,22 +337,24 @@ def find_files(written, files, root, name):
         for each row an item of `files`, or None; and sentences.
     """
     whole = {_split(file): file for file in files}
-    by_end = _index_ends(whole.items())
-    by_stem = _index_ends(((*parts[:-1], _cut_suffix(parts[-1])), file) for parts, file in whole.items())
     asked = {text: _split(text) for text in written}
+    by_end, by_stem = exact = _index_names(list(whole.items()))
+    others = {parts for parts in asked.values() if parts[-1:] not in by_end and parts[-1:] not in by_stem}
+    folded = _index_names([(_fold(parts), file) for parts, file in whole.items()]) if others - {()} else ()
     root_name = _split(Path(root).name)
     found, unsure, moved = {}, set(), set()
     for parts in set(asked.values()) - {()}:
-        index = by_end if parts[-1:] in by_end else by_stem
-        end = next((parts[start:] for start in range(len(parts)) if parts[start:] in index), None)
-        file = whole.get(end) or index.get(end)
+        key, indices = (_fold(parts), folded) if parts in others else (parts, exact)
+        index = next((index for index in indices if key[-1:] in index), {})
+        end = next((key[start:] for start in range(len(key)) if key[start:] in index), None)
+        file = (parts not in others and whole.get(end)) or index.get(end)
         if file is None:
             continue
         if end != parts:
             unsure.add(parts)
-            if not _begins_above(parts, end, _split(file), root_name):
+            if len(end) < len(parts) and not _begins_above(parts, end, _split(file), root_name):
                 moved.add(parts)
-                file = index[parts[-1:]]
+                file = index[key[-1:]]
         found[parts] = file
     times = Counter(found.values())
     found = {parts: file for parts, file in found.items() if parts not in unsure or times[file] == 1}
@@ -392,6 +371,16 @@ def find_files(written, files, root, name):
 def _begins_above(parts, end, file, root_name):
     """Whether a path begins above the root, so that all of the file's own path is the end of it; a bare name also needs the root's before it."""
     return len(end) == len(file) and (len(end) > 1 or parts[-2:-1] == root_name)
+
+
+def _index_names(paths):
+    """Two `_index_ends` of pairs of a path's parts and its file: with the suffixes of the files' names, and without."""
+    return _index_ends(paths), _index_ends(((*parts[:-1], _cut_suffix(parts[-1])), file) for parts, file in paths)
+
+
+def _fold(parts):
+    """A path's parts without capitals."""
+    return tuple(part.casefold() for part in parts)
 
 
 def _index_ends(paths):

@@ -11,12 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from xraygan.data.tree import decode_name, list_names, make_printable, name_below, name_bytes, name_class, name_file
+from xraygan.data.tree import (
+    TEXTS,
+    count_others,
+    decode_name,
+    describe_content,
+    list_names,
+    list_packed,
+    make_printable,
+    name_below,
+    name_bytes,
+    name_class,
+    name_file,
+)
 
 PARTS = {  # what the folders of a split are called
     "train": {"train", "training", "trn", "tr", "학습", "훈련"},
     "validation": {"val", "valid", "validation", "validate", "dev", "검증"},
-    "test": {"test", "testing", "tst", "시험", "테스트"},
+    "test": {"test", "testing", "tst", "holdout", "시험", "테스트"},
 }
 FILLERS = {"set", "data", "dataset", "images", "image", "folder", "split", "part"}  # "Training set", "test_images"
 MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "labelmap", "labelmaps", "annotation", "annotations"}
@@ -24,7 +36,7 @@ IMAGES = {"image", "images", "img", "imgs", "picture", "pictures", "xray", "xray
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
 KINDS = {"png", "jpg", "jpeg", "dcm", "dicom", "files", "all"}  # words beside the above that are in no class's name alone
 NUMBERED = {  # what folders with a number are called that hardly are classes
-    *("p", "pt", "patient", "subject", "case", "study", "series"),
+    *("p", "pt", "patient", "subject", "case", "study", "series", "id", "sub", "uid"),
     *("fold", "site", "hospital", "center", "centre", "clinic", "batch"),
 }
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
@@ -125,10 +137,32 @@ def find_split(tree):
     folder, parts = places[0]
     split = {
         (part, label): class_folders
-        for part, part_folder in parts.items()
+        for part, part_folder in _leave_unlabelled(parts).items()
         for label, class_folders in find_classes(part_folder).items()
     }
     return split, "" if folder is tree else name_below(tree, folder)
+
+
+def _leave_unlabelled(parts):
+    """The parts of a split without those in which no class of train has a folder, like the test of a competition."""
+    labels = {part: {label.casefold() for label in find_classes(found)} for part, found in parts.items()}
+    if len(labels["train"]) < 2:
+        return parts
+    return {part: found for part, found in parts.items() if part == "train" or labels[part] & labels["train"]}
+
+
+def explain_unlabelled(tree):
+    """Stop where train has class folders and no other part of the split has them.
+
+    Raises:
+        ValueError: always; `find_split` found no class outside train.
+    """
+    folder, parts = next((folder, parts) for folder, parts in _find_parts(tree) if "train" in parts and len(parts) > 1)
+    name, others = make_printable(folder.name), " and ".join(repr(parts[part].name) for part in parts if part != "train")
+    raise ValueError(
+        f"none of train's classes ({make_printable(list_names(sorted(find_classes(parts['train']))))}) has a folder in {others}: give DATA the path "
+        f"…/{name}/{parts['train'].name}, and a test set is drawn from it, or sort the other images into class folders, too."
+    )
 
 
 def explain_half_a_split(tree):
@@ -140,8 +174,10 @@ def explain_half_a_split(tree):
     for folder, parts in _find_parts(tree):
         name = make_printable(folder.name)
         if "train" in parts:
+            gone = [make_printable(decode_name(link)) for link in folder.dangling if name_part(link)]
+            why = f" ({list_names(gone)} is a link to something that isn't there)" if gone else ""
             raise ValueError(
-                f"{name} has a folder {parts['train'].name!r} and has no folder 'test' or 'val' beside it: add {name}/test/CLASS, or "
+                f"{name} has a folder {parts['train'].name!r} and has no folder 'test' or 'val' beside it{why}: add {name}/test/CLASS, or "
                 f"give DATA the path …/{name}/{parts['train'].name}, and a test set is drawn from it. The layout expected is {LAYOUT}."
             )
         seen = " and ".join(repr(part.name) for part in parts.values())
@@ -239,12 +275,24 @@ def _require_classes(classes):
             f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
             "a CSV with the columns file and label."
         )
+    containers = [name for name, count in zip(classes, map(len, inner), strict=True) if count > 1 and _is_container(name)]
+    if len(containers) == 1:
+        name = make_printable(containers[0])
+        raise ValueError(
+            f"{name} holds the folders {make_printable(list_names(sorted(inner[list(classes).index(containers[0])])))}, and beside it stand "
+            f"others: {make_printable(list_names(each for each in classes if each not in containers))}. If the classes are in {name}, give DATA its path."
+        )
     called = IMAGES | MASKS
     if all(has_word(name, called) and any(set(words) <= called | KINDS for words in _read_words(name)) for name in classes):
         raise ValueError(
             f"{named} are called like images or masks, and not like classes: name the class of each image in a CSV with the columns file and "
             "label, or put the images of each class into a folder of its name."
         )
+
+
+def _is_container(name):
+    """Whether a folder is called like one for all images, "dataset" or "images" say, and not like a class."""
+    return bool(list_words(name)) and set(list_words(name)) <= IMAGES | FILLERS
 
 
 def has_class_folders(tree):
@@ -289,7 +337,7 @@ def list_folders(tree, folders, place):
         if label in classes:
             for folder in class_folders:
                 collector.collect(folder, part, label)
-    notes += _describe_rest(tree, collector.seen)
+    notes += _describe_rest(tree, collector.seen) + _describe_empty(tree, folders)
     return Listing(tree.path, keep_apart(collector.records, tree.path), classes, collector.lost, collector.left_out, notes)
 
 
@@ -372,6 +420,8 @@ def find_masks(names):
 
 def _describe_rest(tree, seen):
     """A sentence about folders with images that no class took, and about images that lie outside every class folder."""
+    if not seen:
+        return []
     sentences, rest = [], []
 
     def look(folder):
@@ -381,8 +431,7 @@ def _describe_rest(tree, seen):
         if not inner or not _holds_any(folder, seen):
             rest.append((folder, folder.num_images))
             return
-        if folder.images or folder.dangling:
-            rest.append((folder, len(folder.images) + len(folder.dangling)))
+        rest.append((folder, len(folder.images) + sum(bool(os.path.splitext(name)[1]) for name in folder.dangling)))
         for child in inner:
             look(child)
 
@@ -391,6 +440,32 @@ def _describe_rest(tree, seen):
     if named:
         sentences.append(f"Images outside the class folders were left out: {list_names(named)}.")
     return sentences
+
+
+def _describe_empty(tree, folders):
+    """Sentences about what stands beside the class folders and may be meant as a class: folders without images, archives, links to nowhere."""
+    above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
+    chosen = {folder for class_folders in folders.values() for folder in class_folders}
+    sentences = []
+    for parent in (folder for folder in _walk(tree) if folder.path in above):
+        empty = [child for child in parent.folders.values() if not child.num_images and child not in chosen]
+        empty = [child for child in empty if not set(count_others(child)) or not set(count_others(child)) <= set(TEXTS)]
+        if empty:
+            named = list_names(f"{name_below(tree, child)} ({describe_content(child)})" for child in empty)
+            sentences.append(f"Folders without an image that is read, and left out: {named}.")
+        if packed := list_packed(parent):
+            sentences.append(f"Still packed, and not read: {list_names(packed)}.")
+        links = [make_printable(decode_name(name)) for name in parent.dangling if not os.path.splitext(name)[1]]
+        if links:
+            sentences.append(f"Links to something that isn't there: {list_names(links)}.")
+    return sentences
+
+
+def _walk(folder):
+    """A folder and all below it."""
+    yield folder
+    for child in folder.folders.values():
+        yield from _walk(child)
 
 
 def _holds_any(folder, seen):

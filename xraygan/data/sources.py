@@ -256,30 +256,43 @@ def _list_images(data):
                 f"DATA is the file {data.name}; give the folder of the images, or a CSV with the columns file and label."
             )
         folder = tree.read_tree(data.parent)
-        return _require_two_classes(labels.list_labelled(folder, data), folder)
+        return _require_two_classes(labels.list_labelled(folder, {data: ""}), folder)
     folder = tree.read_tree(data)
     split, place = layouts.find_split(folder)
-    table = labels.find_label_file(folder)
-    notes = []
-    if table and len({label for _, label in split or ()}) > 1:
-        notes.append(f"{table.name} was not read, since the folders say the classes; to use it, give DATA its path.")
-    elif table:
-        listing = labels.list_labelled(folder, table)
-        named = len(listing.records)
-        if not named:
-            notes += listing.notes
-        elif split is None and 2 * named < folder.num_images and layouts.has_class_folders(folder):
-            notes.append(
-                f"{table.name} names {named} of {folder.num_images} images only and was not read, since the folders say the classes; to use it, "
-                "give DATA its path."
-            )
-        else:
-            return _require_two_classes(listing, folder)
+    parts, classes = (set(names) for names in zip(*split, strict=True)) if split else (set(), set())
+    listing, notes = _list_by_tables(folder, len(classes) > 1, len(parts) > 1)
+    if listing:
+        return _require_two_classes(listing, folder)
     if split is None:
         layouts.explain_half_a_split(folder)
         split, place = layouts.find_unsplit_classes(folder)
+    elif parts == {"train"} and len(classes) > 1:
+        layouts.explain_unlabelled(folder)
     listing = layouts.list_folders(folder, split, place)
     return _require_two_classes(replace(listing, notes=listing.notes + notes), folder)
+
+
+def _list_by_tables(folder, has_classes, has_parts):
+    """The listing of the tables of labels in a folder, or None where its folders say more; and sentences about tables that weren't used.
+
+    Args:
+        folder: `tree.Folder`.
+        has_classes: whether folders of a split have class folders.
+        has_parts: whether these stand in two parts of the split.
+    """
+    tables = labels.find_label_files(folder)
+    if not tables:
+        return None, []
+    name, instead = labels.name_tables(tables, folder), "since the folders say the classes; to use it, give DATA its path."
+    if has_classes and has_parts:
+        return None, [f"{name} was not read, {instead}"]
+    listing = labels.list_labelled(folder, tables)
+    named = len(listing.records)
+    if not named:
+        return None, listing.notes
+    if 2 * named < folder.num_images and (has_classes or layouts.has_class_folders(folder)):
+        return None, [f"{name} names {named} of {folder.num_images} images only and was not read, {instead}"]
+    return listing, []
 
 
 def _require_two_classes(listing, folder):
@@ -294,6 +307,7 @@ def _require_two_classes(listing, folder):
     notes = [
         f"Named and not there: {lost}." if lost and listing.records else "",
         *listing.notes,
+        *labels.describe_unread_tables(folder),
         *labels.list_tables_below(folder),
     ]
     notes = "".join(f" {note}" for note in notes if note)
@@ -308,8 +322,14 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
     wanted = tuple(tree.name_class(name.strip()) for name in classes.split(",") if name.strip())
     missing = [name for name in wanted if name not in available]
     if missing:
+        parted = (
+            " (a comma parts two classes: CLASSES can't choose a class with one in its name)"
+            if "," in "".join(available)
+            else ""
+        )
         raise ValueError(
-            f"{parameter} names {', '.join(missing)}; the classes there are {tree.list_names(available) or 'none'}."
+            f"{parameter} names {tree.list_names(map(repr, missing))}; the classes there are "
+            f"{tree.list_names(map(repr, available)) or 'none'}{parted}."
         )
     if not wanted:
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available

@@ -1,8 +1,9 @@
 """A folder of somebody's images, read once into a tree: names as text, files that are images, others, and links to nowhere."""
 
+import errno
 import os
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from xraygan.data import decode
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".dcm", ".dicom", ".ima")  # of images that are read
 SUFFIXES += (".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".jxl", ".nii", ".nrrd")  # of others
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz")
 TEXTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".html", ".htm", ".pdf", ".xls", ".xlsx", ".yaml", ".py", ".ipynb")
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "lost+found", "__pycache__", "$recycle.bin", "#recycle", "system volume information")
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "dicomdir")
@@ -123,6 +125,8 @@ def _read_folder(path, name, above):
     folder = Folder(path, name)
     with disk.read_errors_explained(f"the folder {make_printable(name)}"), os.scandir(path) as opened:
         entries = sorted(opened, key=lambda entry: entry.name)
+        if entries and not os.access(path, os.X_OK):  # its names can be read, and nothing in it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     status = os.stat(path)
     above = (*above, (status.st_dev, status.st_ino))
     for entry in entries:
@@ -170,9 +174,32 @@ def _is_image(entry):
 
 def describe_tree(tree):
     """What stands at the top of a folder, in words, for who expected it to be laid out otherwise."""
-    folders = [f"{make_printable(child.name)} ({child.num_images})" for child in tree.folders.values()]
+    folders = [f"{make_printable(child.name)} ({describe_content(child)})" for child in tree.folders.values()]
     named = f"the folders {list_names(folders)}" if folders else "no folder"
-    return f"{make_printable(tree.name)} holds {len(tree.images)} images itself, and {named}"
+    packed = list_packed(tree)
+    return f"{make_printable(tree.name)} holds {len(tree.images)} images itself, and {named}" + (
+        f", and {list_names(packed)}, still packed" if packed else ""
+    )
+
+
+def describe_content(folder):
+    """How many images a folder holds and, where there are none, what else."""
+    others = count_others(folder)
+    if folder.num_images or not others:
+        return str(folder.num_images)
+    kinds = list_names(f"{number} {suffix or 'without a suffix'}" for suffix, number in others.most_common())
+    return f"0, but {others.total()} other files: {kinds}"
+
+
+def count_others(folder):
+    """How many files that are no images a folder and all below it hold, by their suffix."""
+    counts = Counter(make_printable(os.path.splitext(name)[1].lower()) for name in folder.others)
+    return sum((count_others(child) for child in folder.folders.values()), counts)
+
+
+def list_packed(folder):
+    """The archives at the top of a folder, which nobody has unpacked yet."""
+    return [make_printable(decode_name(name)) for name in folder.others if name.lower().endswith(ARCHIVES)]
 
 
 def name_below(tree, folder):

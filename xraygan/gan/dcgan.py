@@ -209,7 +209,7 @@ class SampleGrids(training.KeptTable):
     def _remove_others(self):
         """Delete grids that this training hasn't drawn: of an earlier one of other settings, or ahead of the state that is gone on from."""
         for file in set(self.folder.glob("epoch_*.png")) - {self._name(row["epoch"]) for row in self.rows}:
-            file.unlink()
+            disk.remove(file)
 
     def _name(self, epoch):
         return self.folder / f"epoch_{epoch:04d}.png"

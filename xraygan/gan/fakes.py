@@ -71,13 +71,13 @@ def write_imported(images, origins, folder, class_name):
 def _replace(folder, class_name, manifest, batches):
     """Write the fakes of a manifest in place of all that are there; returns it with their hashes."""
     path = folder / "manifest.csv"
-    path.unlink(missing_ok=True)  # the manifest comes last: while it's missing, so may be fakes
+    disk.remove(path)  # the manifest comes last: while it's missing, so may be fakes
     if (folder / class_name).is_symlink():
         (folder / class_name).unlink()  # what it leads to isn't the run's to write in, and couldn't be read from here
     for place in (folder, folder / class_name):
         disk.remove_drafts(place)
     for old in (folder / class_name).glob("fake_*.png"):
-        old.unlink()
+        disk.remove(old)
     images = (image for batch in batches for image in batch)
     for file, image in zip(manifest["file"], images, strict=True):
         utils.save_png(image, folder / file)
