@@ -131,7 +131,9 @@ def test_bits_that_no_image_of_the_set_uses_are_dropped(bits, tmp_path):
     images = read(fill(tmp_path / "xrays", 8, write))
     for file, image in zip(images.files, images.images, strict=True):
         np.testing.assert_array_equal(image, decode.decode_image(encode(pictures[file])))
-    sentence = f"32 images have more than 8 bits a value (up to 16), of which the upper {16 - bits} are unused in the whole set"
+    sentence = (
+        f"32 images have more than 8 bits a value (up to 16), and in the whole set the upper {16 - bits} of them are unused"
+    )
     assert (sentence in images.describe()) == (bits < 16)
 
 

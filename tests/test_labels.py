@@ -172,6 +172,16 @@ def test_folders_that_are_called_like_patients_are_asked_about(name):
     assert "if these aren't classes" in layouts.describe_numbered([name, name[:-1] + "9"])
 
 
+def test_images_of_one_grey_are_said(tmp_path):
+    root = draw(tmp_path / "xrays", "A", "B")
+    assert "of one grey" not in read(root).describe()
+    utils.save_png(np.zeros((20, 20), np.uint8), root / "A" / "black.png")
+    assert (
+        "1 images are of one grey everywhere, as where a file is empty or a DICOM window shows nothing of it: A/black.png."
+        in (read(root).describe())
+    )
+
+
 def test_a_class_with_a_blank_that_looks_like_another_is_shown_with_its_signs(tmp_path):
     root = draw(tmp_path / "xrays", "A B", "C")
     with pytest.raises(ValueError, match=r"CLASSES names 'A\\xa0B'; the classes there are 'A B', 'C'\.$"):

@@ -300,16 +300,25 @@ def test_images_that_were_left_out_as_twins_are_no_missing_images():
 @pytest.mark.parametrize("groups", [[0, 1, 2], [0, 0, 1]], ids=["one image", "one patient"])
 def test_too_few_test_images_to_compare_by_stop_notebook_1(groups):
     labels = ["A", "B", "B"] if len(set(groups)) == 3 else ["A", "A", "B"]
-    table = pd.DataFrame({"file": list("abc"), "class": labels, "part": "test", "group": groups})
+    table = pd.DataFrame({"file": list("abc"), "class": labels, "part": "test", "group": groups, "folder": "test"})
     table = pd.concat([table, table.assign(part="train"), table.assign(part="validation")])
     two = pd.concat([table, table.assign(group=table["group"] + 10)])
     split.require_comparable(two, ("A", "B"))
     with pytest.raises(
-        ValueError, match="class A has 1 test images or patients, and notebook 3 compares by at least 2 .*TEST_SHARE"
+        ValueError,
+        match="class A has 1 test images or patients, and notebook 3 compares by at least 2 .*from all images with TEST_SHARE",
     ):
         split.require_comparable(table[table["class"] == "A"], ("A",))
+    with pytest.raises(ValueError, match="draw more of them with a larger TEST_SHARE, 0.3 say"):
+        split.require_comparable(table[table["class"] == "A"].assign(folder=""), ("A",))
     with pytest.raises(ValueError, match="class C has no train image"):
         split.require_comparable(two, ("A", "B", "C"))
+
+
+def test_a_tiny_share_still_draws_enough_to_compare_by():
+    data = image_set([""] * 40, [0] * 20 + [1] * 20)
+    table = split.make_split(data, np.arange(40), test_share=0.0001)
+    assert (table[table["part"] == "test"].groupby("class").size() == split.FEWEST_TESTED).all()
 
 
 def test_split_survives_the_disk(folders, phantom_images):

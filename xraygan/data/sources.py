@@ -178,7 +178,8 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     formats = inventory.compare_formats(source.classes, kept_labels, loaded.facts)
     given = np.array([record.patient for record in records], dtype=str)[kept]
     of_patients, about_patients = _name_patients(given, loaded.facts, kept_labels, source.classes)
-    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", *about_patients, *_describe_range(loaded)]
+    about_pixels = [*_describe_range(loaded), _describe_plain(files[kept], loaded.images)]
+    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", *about_patients, *about_pixels]
     return ImageSet(
         source,
         loaded.images,
@@ -213,16 +214,29 @@ def _describe_range(loaded):
     """Sentences about values of more than 8 bits, where not all of their bits are used or few pixels use them."""
     many = [facts.bits for facts in loaded.facts if facts.clipped]
     unused, black = loaded.value_range
-    if loaded.value_range != decode.FULL_RANGE:
+    facts = [f"the upper {unused} of them are unused"] * bool(unused) + ["no value is below 0"] * bool(black)
+    if facts:
         yield (
-            f"{len(many)} images have more than 8 bits a value (up to {max(many)}), of which the upper {unused} are unused in the whole set"
-            f"{' and no value is below 0' if black else ''}: all of them were scaled alike, by what is used."
+            f"{len(many)} images have more than 8 bits a value (up to {max(many)}), and in the whole set {' and '.join(facts)}: all of them were "
+            "scaled alike, by what is used."
         )
     if decode.is_dark(loaded.facts, loaded.value_range):
         yield (
             f"The {len(many)} images of more than 8 bits a value are nearly black: {decode.DARK_SHARE:.0%} of their pixels lie in the darkest "
             "1/16 of the range. If a white frame or white letters are the cause, cut them away; else save the images with 8 bits a value."
         )
+
+
+def _describe_plain(files, images):
+    """A sentence where images are of one grey everywhere; else ""."""
+    pixels = images.reshape(len(images), -1)
+    plain = files[pixels.min(axis=1) == pixels.max(axis=1)] if len(pixels) else []
+    if not len(plain):
+        return ""
+    return (
+        f"{len(plain)} images are of one grey everywhere, as where a file is empty or a DICOM window shows nothing of it: "
+        f"{tree.list_names(map(str, plain))}. They were used; take them out if they aren't meant."
+    )
 
 
 def _find_data(data):
@@ -335,8 +349,10 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
         if len(wanted) > MANY_CLASSES:
             raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.")
-    if len(set(wanted)) != len(wanted):
-        raise ValueError(f"{parameter} names a class twice: {', '.join(wanted)}.")
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    if twice:
+        fault = "that the run has already" if parameter == "ALSO" else "twice"
+        raise ValueError(f"{parameter} names a class {fault}: {tree.list_names(twice)}.")
     if len(wanted) < 2:
         raise ValueError(f"a classifier needs at least two classes, and here is {wanted[0] if wanted else 'none'}.")
     tree.check_classes(wanted)

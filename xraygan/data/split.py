@@ -56,7 +56,8 @@ def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak
     test = np.minimum((test_share * counts).round().astype(int), counts - 2)  # one stays for training, one for validation
     learned = _limit(counts - test.clip(lower=0), max_train_images)
     validation = np.minimum((VALIDATION_SHARE * learned).round().astype(int), learned - 1).clip(lower=1)
-    targets = {"train": learned - validation, "validation": validation} | ({"test": test.clip(lower=1)} if test_share else {})
+    tested = test.clip(lower=np.minimum(FEWEST_TESTED, counts - 2).clip(lower=1))
+    targets = {"train": learned - validation, "validation": validation} | ({"test": tested} if test_share else {})
     _require_enough_groups(drawn, image_set.source.classes, list(targets))
     table.loc[drawn.index, "part"] = _draw_parts(drawn, targets, seed)
     return _settle(table, seed)
@@ -107,11 +108,13 @@ def require_comparable(table, classes):
             if not counts.get(part, {}).get(name, 0):
                 raise ValueError(f"class {name} has no {part} image: add images, or leave the class out with CLASSES.")
     groups = table[table["part"] == "test"].groupby("class")["group"].nunique()
+    is_drawn = not (table["folder"] == "test").any()
+    advice = "draw more of them with a larger TEST_SHARE, 0.3 say" if is_drawn else "draw them from all images with TEST_SHARE"
     for name in classes:
         if groups.get(name, 0) < FEWEST_TESTED:
             raise ValueError(
                 f"class {name} has {groups.get(name, 0)} test images or patients, and notebook 3 compares by at least {FEWEST_TESTED} of each "
-                "class: add test images, draw them from all images with TEST_SHARE, or leave the class out with CLASSES."
+                f"class: add images, {advice}, or leave the class out with CLASSES."
             )
 
 
