@@ -177,7 +177,7 @@ def test_the_phantom_as_dicom_gives_the_same_images_and_split(options, phantom_f
     table = split.make_split(scans, groups, on_leak="report")
     inside = table[table["part"].isin(["train", "validation"])]
     assert (inside.groupby("group")["part"].nunique() == 1).all()
-    assert ("unused in the whole set" in scans.describe()) == (options.get("stored") == 16 and options["bits"] == 12)
+    assert ("of them are unused" in scans.describe()) == (options.get("stored") == 16 and options["bits"] == 12)
 
 
 def test_no_name_of_the_header_is_kept_or_shown(phantom_folder, tmp_path, monkeypatch, capfd):

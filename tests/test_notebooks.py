@@ -222,7 +222,7 @@ def test_kaggles_token_is_written_nowhere(finished):
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+@pytest.mark.parametrize("name", [pytest.param(NOTEBOOKS[1], marks=pytest.mark.slow), NOTEBOOKS[2]])
 def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, tiny_profile):
     done = study(tmp_path, "--data", phantom_folder, "--profile", tiny_profile, "--only", name)
     assert done.returncode != 0

@@ -243,6 +243,7 @@ def nasty(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_other_programs_settings_change_nothing(tmp_path, phantom_folder, nasty):
     """A clone with braces, a dollar and blanks in its path, called from above, its store a relative path, its profile below `~`."""
     clone = tmp_path / "{r} $x [a]" / "xraygan"
