@@ -28,12 +28,8 @@ from traitlets.config import Config
 
 import utils
 from xraygan import disk, run
-
-try:
-    from xraygan.comparison import metrics, profile
-    from xraygan.data import imported, sources
-except ValueError as error:  # what KERAS_BACKEND names can't be loaded
-    sys.exit(str(error))
+from xraygan.comparison import metrics, profile
+from xraygan.data import imported, sources
 
 NOTEBOOKS = FIRST, SECOND, THIRD = tuple(Path(name).stem for name in run.NOTEBOOKS)
 PARAMETERS = {  # {name: (the notebooks that take it, what it says)}; what a notebook doesn't take it reads in the run's record

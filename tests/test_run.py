@@ -7,7 +7,6 @@ import json
 import marshal
 import os
 import pickle
-import re
 import shutil
 import subprocess
 import sys
@@ -130,10 +129,18 @@ def test_a_run_that_lies_on_another_disk_is_deleted_with_the_link_to_it(tmp_path
 
 
 def test_a_library_that_cannot_be_loaded_is_one_sentence():
-    command = [sys.executable, "notebooks/run.py", "--data", "phantom"]
+    command = [sys.executable, "-c", "from xraygan import backend"]
     environment = os.environ | {"KERAS_BACKEND": "magic"}
     done = subprocess.run(command, cwd=disk.ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert re.fullmatch(r"KERAS_BACKEND is 'magic', which can't be loaded \(.*\): set it to tensorflow or jax\.\n", done.stderr)
+    sentence = (
+        "KERAS_BACKEND is 'magic', which can't be loaded (Unable to import backend : magic): set it to tensorflow or jax."
+    )
+    assert done.stderr.strip().endswith(f"ValueError: {sentence}")
+
+
+def test_what_is_wrong_is_said_before_the_deep_learning_libraries_are_loaded():
+    code = "import sys; sys.path.insert(0, 'notebooks'); import run; assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=disk.ROOT, check=True)
 
 
 def test_a_run_with_finished_trainings_is_not_overwritten_by_another(folders):

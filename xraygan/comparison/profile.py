@@ -11,7 +11,6 @@ import utils
 from xraygan import disk, keys
 from xraygan.comparison import arms
 from xraygan.data import split
-from xraygan.gan import fidelity
 
 PROFILES = disk.ROOT / "notebooks" / "profiles"
 SMALLEST_IMAGE = 32  # pixels a side: what the networks halve down to 4×4 and the audit shrinks to 32×32
@@ -83,7 +82,12 @@ class Profile:
 
 
 HINTS = {"CLASSES": "'NORMAL,COVID19' say", "ALSO": "'PNEUMONIA' say"}
-SMALLEST = {"num_fakes": fidelity.FEWEST, "max_train_images": 0, "classifier_updates": 0, "curve_seeds": 0}  # of the others 1
+SMALLEST = {
+    "num_fakes": split.FEWEST_JUDGED,
+    "max_train_images": 0,
+    "classifier_updates": 0,
+    "curve_seeds": 0,
+}  # of the others 1
 LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 

@@ -15,6 +15,7 @@ from xraygan import run
 ON_LEAK = ("drop", "report")  # what may become of training images with a near-copy in the test folder
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
 FEWEST_TESTED = 2  # test images of a class, or groups of them, that differ: without a second one there is no spread
+FEWEST_JUDGED = 6  # held-out images, and fakes, that fakes can be judged by
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
 VALIDATION_SHARE = 0.2  # of the training images of each class, real ones only
 

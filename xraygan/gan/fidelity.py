@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import utils
+from xraygan.data import split
 
-FEWEST = 6  # held-out images that a judge needs
+FEWEST = split.FEWEST_JUDGED
 MOST = 2000  # images of a set that are judged by, drawn at random where there are more: time and memory grow with their square
 NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020 recommend
 EXACT = {"dtype": "float32"}  # differences between neighbouring pixels drown in bfloat16
