@@ -481,6 +481,7 @@ def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
     class Judge:
         has_collapsed = staticmethod(fidelity.Judge.has_collapsed)
         rows = iter([(0.9, 0.8), (0.2, 0.7), (0.5, 0.1)])
+        made_from = "images"
 
         def distances(self, images):
             assert images.shape == (dcgan.NUM_JUDGED, 32, 32, 1)
@@ -502,6 +503,11 @@ def test_the_best_generator_is_kept_and_a_collapse_is_said(folders, capsys):
     assert fakes.weights_hash(again) == fakes.weights_hash(generator)
     (state,) = (folders.models / "gan_state").glob("epoch_*.npz")
     assert state.stat().st_size < 5000
+    judge.made_from = "other images"
+    with pytest.raises(
+        ValueError, match="was trained with baseline and validation images 'images', now 'other images': choose"
+    ):
+        dcgan.train_gan(images, recipe, 0, folders, judge)
 
 
 ON_JAX = textwrap.dedent("""

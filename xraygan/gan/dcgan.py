@@ -281,13 +281,14 @@ def train_gan(images, recipe, seed, folders, judge=None):
     gan = make_gan(recipe, seed)
     num_epochs, sample_every = recipe.count_epochs(len(images))
     state_folder, table_folder = folders.models / "gan_state", folders.results / "gan"
+    choice = {"sample_every": recipe.sample_every, "baseline and validation images": judge.made_from} if judge else {}
     resumable = training.ResumableTraining(
         gan,
         state_folder,
         table_folder / "history.csv",
         parameters=describe_training(recipe)
         | {"seed": seed, "precision": keras.mixed_precision.global_policy().name, "images": training.fingerprint(images)}
-        | ({"sample_every": recipe.sample_every} if judge else {}),  # the epochs that one is kept of
+        | choice,  # of the epoch that is kept
     )
     shown = fakes.draw_noise(range(GRID_SEED, GRID_SEED + 32), recipe.latent_dim)
     callbacks = [SampleGrids(folders.images / "gan", shown, sample_every)]

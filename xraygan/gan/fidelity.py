@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import utils
+from xraygan import training
 from xraygan.data import split
 
 FEWEST = split.FEWEST_JUDGED
@@ -207,6 +208,7 @@ class Judge:
     Attributes:
         spaces: list of `FeatureSpace`.
         held_out: {space: features of the held-out real images}.
+        made_from: a hash of all that decides its distances.
     """
 
     def __init__(self, classifier, training_images, held_out):
@@ -222,6 +224,8 @@ class Judge:
         networks = classifier_network(classifier), random_network(training_images.shape[1])
         self.spaces = [FeatureSpace(network, training_images) for network in networks]
         self.held_out = {space.name: space(held_out) for space in self.spaces}
+        weights = map(keras.ops.convert_to_numpy, classifier.weights)
+        self.made_from = training.fingerprint(*weights, training_images, held_out)
 
     def distances(self, images):
         """A row of the curve by epoch: kernel distance in each space, and how varied the images are.
