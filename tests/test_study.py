@@ -41,6 +41,17 @@ def test_notebooks_2_and_3_refuse_other_settings_than_notebook_1s(opened):
         open_with("mixed_bfloat16")
 
 
+@pytest.mark.parametrize("name", ["classifier", "recipe"])
+def test_a_record_of_a_later_version_is_one_sentence(opened, name):
+    study, open_with = opened
+    facts = run.read_record(study.folders)
+    made = facts[name] if name in facts else vars(study.recipe)
+    run.note(study.folders, **{name: made | {"colour": "blue"}})
+    with pytest.raises(ValueError, match="record.json is of another version of this project: choose another name with RUN, or"):
+        open_with()
+    run.note(study.folders, **{name: facts.get(name)})
+
+
 def test_notebooks_2_and_3_refuse_another_library_than_notebook_1s(opened, monkeypatch):
     study, open_with = opened
     machine = run.read_record(study.folders)["machine"]

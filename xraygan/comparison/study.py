@@ -233,14 +233,14 @@ def open_study(threads=UNIT_THREADS, **asked):
     run.require_signed(folders, folders.results / "shortcuts.csv", run.NOTEBOOK_1)  # read at the end: known now
     if sentence := run.describe_other_packages(record, machine):
         print(sentence)
-    recipe = Recipe(**record["recipe"]) if "recipe" in record else None
+    classifier, recipe = _read_made(folders, record)
     if "GAN_RECIPE" in asked:
         recipe = _choose_recipe(folders, record, profile, asked)
     elif recipe:
         _require_sizes(recipe, profile)
     elif "imported" in record:
         imported.require_enough(imported.Imported(**record["imported"]), profile.num_fakes, profile.num_seeds)
-    study = _study(source, folders, profile, Classifier(**record["classifier"]), recipe, machine["precision"])
+    study = _study(source, folders, profile, classifier, recipe, machine["precision"])
     print(
         f"Run {study.run}: {len(study.dataset.select_class([study.own.minority], 'train'))} training images of {study.own.minority}."
     )
@@ -263,10 +263,26 @@ def recall_study(data, name, recipe_name="dcgan", store=None):
     """The study that a run's record describes; `recipe_name` is that of its GAN where notebook 2 hasn't been run."""
     folders = run.name_folders(name, store)
     record = run.read_record(folders)
-    profile, classifier = profiles.read_profile(record["profile"]), Classifier(**record["classifier"])
-    recipe = Recipe(**record["recipe"]) if "recipe" in record else profile.make_recipe(recipe_name)
-    recipe = None if "imported" in record else recipe
+    classifier, recipe = _read_made(folders, record)
+    profile = profiles.read_profile(record["profile"])
+    if not recipe and "imported" not in record:
+        recipe = profile.make_recipe(recipe_name)
     return _study(sources.open_source(data), folders, profile, classifier, recipe, record["machine"]["precision"], store)
+
+
+def _read_made(folders, record):
+    """The classifier that a record names, and the recipe of its GAN, None where it has none.
+
+    Raises:
+        ValueError: another version of this project wrote it.
+    """
+    try:
+        return Classifier(**record["classifier"]), Recipe(**record["recipe"]) if record.get("recipe") else None
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{disk.display_path(folders.results / 'record.json')} is of another version of this project: choose another name with RUN, or go on "
+            "with the version that wrote it."
+        ) from error
 
 
 def _study(source, folders, profile, classifier, recipe, precision, store=None):
@@ -290,7 +306,7 @@ def _require_sizes(recipe, profile):
 def require_profile(record, profile):
     """Stop where notebook 1 ran with another profile: what it trained couldn't be compared with what comes now."""
     asked, recorded = json.loads(json.dumps(vars(profile))), record["profile"]
-    changed = [key for key in asked if asked[key] != recorded[key]]
+    changed = [key for key in asked if asked[key] != recorded.get(key)]
     if changed:
         raise ValueError(
             f"PROFILE differs from notebook 1's ({recorded['name']!r}) in {', '.join(changed)}: give all three notebooks the same, run notebook 1 "
