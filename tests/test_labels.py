@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import utils
-from xraygan.data import csv_tables, layouts, sources, tree
+from xraygan.data import csv_tables, folder_names, sources, tree
 
 
 def draw(root, *folders, count=4):
@@ -169,7 +169,7 @@ def test_a_folder_whose_names_can_be_read_and_nothing_else_is_closed(tmp_path, m
 
 @pytest.mark.parametrize("name", ["ID_1", "sub-02", "uid3"])
 def test_folders_that_are_called_like_patients_are_asked_about(name):
-    assert "if these aren't classes" in layouts.describe_numbered([name, name[:-1] + "9"])
+    assert "if these aren't classes" in folder_names.describe_numbered([name, name[:-1] + "9"])
 
 
 def test_images_of_one_grey_are_said(tmp_path):

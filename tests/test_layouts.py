@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import utils
-from xraygan.data import csv_tables, labels, layouts, sources, tree
+from xraygan.data import csv_tables, folder_names, labels, layouts, sources, tree
 
 CLASSES = ("NORMAL", "COVID19", "PNEUMONIA")
 NIH = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
@@ -230,8 +230,8 @@ def test_masks_are_known_by_names_in_camel_case():
         "Demask": False,
         "Unmasking": False,
     }
-    assert {name: layouts.has_word(name, layouts.MASKS) for name in names} == names
-    assert layouts.has_word("XRays", layouts.IMAGES)
+    assert {name: folder_names.has_word(name, folder_names.MASKS) for name in names} == names
+    assert folder_names.has_word("XRays", folder_names.IMAGES)
 
 
 def test_classes_that_differ_in_capitals_may_be_left_out(tmp_path):
@@ -621,7 +621,7 @@ def test_words_for_parts():
         "": "",
     }
     meant |= {"COVID test": "", "retrain": "", "attest": "", "tested positive": "", "images": "", "trains": ""}
-    assert {word: layouts.name_part(word) for word in meant} == meant
+    assert {word: folder_names.name_part(word) for word in meant} == meant
 
 
 def time_listing(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from xraygan import disk
-from xraygan.data import layouts, tree
+from xraygan.data import folder_names, tree
 
 COLUMNS = {  # what a column is for, by its heading without blanks, signs and capitals; the first that is there counts
     "file": (
@@ -122,7 +122,7 @@ def find_filled_columns(table):
 
 
 def _holds_parts(column):
-    parts = {layouts.name_part(value) for value in column.str.strip().unique()}
+    parts = {folder_names.name_part(value) for value in column.str.strip().unique()}
     return "train" in parts and len(parts) > 1 and "" not in parts
 
 

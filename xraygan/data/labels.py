@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraygan.data import csv_tables, layouts, patients, tree
+from xraygan.data import csv_tables, folder_names, layouts, patients, tree
 from xraygan.data.layouts import Listing, Record
 
 MISSING = "missing"
@@ -57,11 +57,13 @@ def find_label_files(folder):
     found = list_label_files(folder)
     if len(found) == 1:
         return {found[0]: ""}
-    below = [path for child in folder.folders.values() if layouts.name_part(child.name) for path in list_label_files(child)]
+    below = [
+        path for child in folder.folders.values() if folder_names.name_part(child.name) for path in list_label_files(child)
+    ]
     parts = (
         {path: _name_part_of(path.stem) for path in found}
         if found
-        else {path: layouts.name_part(path.parent.name) for path in below}
+        else {path: folder_names.name_part(path.parent.name) for path in below}
     )
     if "train" in parts.values() and "" not in parts.values() and len(set(parts.values())) == len(parts) > 1:
         return parts
@@ -76,7 +78,7 @@ def find_label_files(folder):
 
 def _name_part_of(stem):
     """The part that a table is of by a word of its name, `train_labels` say; "" where no word names one."""
-    return next(filter(None, map(layouts.name_part, layouts.list_words(stem))), "")
+    return next(filter(None, map(folder_names.name_part, folder_names.list_words(stem))), "")
 
 
 def name_tables(tables, folder):
@@ -247,7 +249,7 @@ def _read_parts(text, used, name):
     """The part of each row, "" for all where the CSV has no column of it or an empty one."""
     if "split" not in text or not (text["split"][used] != "").any():
         return pd.Series("", index=text["file"].index)
-    parts = text["split"].map({value: layouts.name_part(value) for value in text["split"].unique()})
+    parts = text["split"].map({value: folder_names.name_part(value) for value in text["split"].unique()})
     empty = int((used & (text["split"] == "")).sum())
     if empty:
         raise ValueError(
@@ -269,7 +271,7 @@ def _read_parts(text, used, name):
 
 def _take_parts_of_folders(records, name):
     """The records of a table without a column of the split, each with the part whose folder it lies in; and a sentence about it."""
-    parts = [next(filter(None, map(layouts.name_part, record.file.split("/")[:-1])), "") for record in records]
+    parts = [next(filter(None, map(folder_names.name_part, record.file.split("/")[:-1])), "") for record in records]
     if "train" not in parts or not {"test", "validation"} & set(parts):
         return records, []
     if "" in parts:
@@ -311,7 +313,7 @@ def _list_files(folder, above=()):
     """The images of a tree without masks, {path below it: path}, and how many masks there are."""
     files, masks = {"/".join((*above, name)): folder.path / name for name in folder.images}, 0
     for name, child in folder.folders.items():
-        if layouts.has_word(child.name, layouts.MASKS):
+        if folder_names.has_word(child.name, folder_names.MASKS):
             masks += child.num_images
         else:
             inner, more = _list_files(child, (*above, name))

@@ -5,12 +5,12 @@ place whose folders are classes. What is found is a `Listing`: a record of each 
 """
 
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from xraygan.data import folder_names
 from xraygan.data.tree import (
     TEXTS,
     count_others,
@@ -25,22 +25,7 @@ from xraygan.data.tree import (
     name_file,
 )
 
-PARTS = {  # what the folders of a split are called
-    "train": {"train", "training", "trn", "tr", "학습", "훈련"},
-    "validation": {"val", "valid", "validation", "validate", "dev", "검증"},
-    "test": {"test", "testing", "tst", "holdout", "시험", "테스트"},
-}
-FILLERS = {"set", "data", "dataset", "images", "image", "folder", "split", "part"}  # "Training set", "test_images"
-MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "labelmap", "labelmaps", "annotation", "annotations"}
-IMAGES = {"image", "images", "img", "imgs", "picture", "pictures", "xray", "xrays", "radiograph", "radiographs", "cxr", "cxrs"}
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
-KINDS = {"png", "jpg", "jpeg", "dcm", "dicom", "files", "all"}  # words beside the above that are in no class's name alone
-NUMBERED = {  # what folders with a number are called that hardly are classes
-    *("p", "pt", "patient", "subject", "case", "study", "series", "id", "sub", "uid"),
-    *("fold", "site", "hospital", "center", "centre", "clinic", "batch"),
-}
-MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
-CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
 DANGLING = "dangling links"
 
 
@@ -83,32 +68,6 @@ class Listing:
     lost: list = field(default_factory=list)
     left_out: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
-
-
-# Words
-
-
-def name_part(name):
-    """The part of a split that a folder's name means, "train", "validation" or "test"; "" for others."""
-    joined = "".join(word for word in list_words(decode_name(name)) if word not in FILLERS)
-    for filler in ("set", "data"):  # "testset"
-        joined = joined.removesuffix(filler)
-    return next((part for part, names in PARTS.items() if joined in names), "")
-
-
-def has_word(name, words):
-    """Whether a folder's name is made of words one of which is among `words`, e.g. "lung masks" or "LungMasks"."""
-    return any(not words.isdisjoint(read) for read in _read_words(name))
-
-
-def _read_words(name):
-    """The words of a name, once as it is and once parted at its capitals."""
-    return list_words(name), list_words(CAMEL.sub(" ", name))
-
-
-def list_words(name):
-    """The words of a name, without capitals, numbers and signs."""
-    return [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
 
 
 # The place of a split
@@ -174,7 +133,7 @@ def explain_half_a_split(tree):
     for folder, parts in _find_parts(tree):
         name = make_printable(folder.name)
         if "train" in parts:
-            gone = [make_printable(decode_name(link)) for link in folder.dangling if name_part(link)]
+            gone = [make_printable(decode_name(link)) for link in folder.dangling if folder_names.name_part(link)]
             why = f" ({list_names(gone)} is a link to something that isn't there)" if gone else ""
             raise ValueError(
                 f"{name} has a folder {parts['train'].name!r} and has no folder 'test' or 'val' beside it{why}: add {name}/test/CLASS, or "
@@ -191,7 +150,7 @@ def _find_parts(folder):
     """Every folder, `folder` first, with folders that are called like parts of a split: pairs of it and {part: folder}."""
     parts = {}
     for child in folder.folders.values():
-        part = name_part(child.name)
+        part = folder_names.name_part(child.name)
         if part and child.num_images:
             if part in parts:
                 raise ValueError(
@@ -219,10 +178,10 @@ def _are_classes(places):
 def find_classes(folder):
     """The classes whose folders stand in `folder`, through a lone `images` and without `masks` beside it: {class: [`Folder`]}."""
     children = list(folder.folders.values())
-    if any(has_word(child.name, IMAGES) for child in children):
-        children = [child for child in children if not has_word(child.name, MASKS)]
+    if any(folder_names.has_word(child.name, folder_names.IMAGES) for child in children):
+        children = [child for child in children if not folder_names.has_word(child.name, folder_names.MASKS)]
     filled = [child for child in children if child.num_images]
-    if len(filled) == 1 and not folder.images and has_word(filled[0].name, IMAGES):
+    if len(filled) == 1 and not folder.images and folder_names.has_word(filled[0].name, folder_names.IMAGES):
         return find_classes(filled[0])
     classes = {}
     for child in children:
@@ -260,9 +219,9 @@ def _require_classes(classes):
     named = make_printable(list_names(classes))
     parts = {}
     for name in classes:
-        words = list_words(name)
-        for part in filter(None, map(name_part, words)):
-            parts.setdefault(tuple(word for word in words if name_part(word) != part), {})[part] = name
+        words = folder_names.list_words(name)
+        for part in filter(None, map(folder_names.name_part, words)):
+            parts.setdefault(tuple(word for word in words if folder_names.name_part(word) != part), {})[part] = name
     split = next((list(names.values()) for names in parts.values() if len(names) > 1), None)
     if split:
         raise ValueError(
@@ -275,24 +234,20 @@ def _require_classes(classes):
             f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
             "a CSV with the columns file and label."
         )
-    containers = [name for name, count in zip(classes, map(len, inner), strict=True) if count > 1 and _is_container(name)]
+    containers = [
+        name for name, count in zip(classes, map(len, inner), strict=True) if count > 1 and folder_names.is_container(name)
+    ]
     if len(containers) == 1:
         name = make_printable(containers[0])
         raise ValueError(
             f"{name} holds the folders {make_printable(list_names(sorted(inner[list(classes).index(containers[0])])))}, and beside it stand "
             f"others: {make_printable(list_names(each for each in classes if each not in containers))}. If the classes are in {name}, give DATA its path."
         )
-    called = IMAGES | MASKS
-    if all(has_word(name, called) and any(set(words) <= called | KINDS for words in _read_words(name)) for name in classes):
+    if all(map(folder_names.is_no_class, classes)):
         raise ValueError(
             f"{named} are called like images or masks, and not like classes: name the class of each image in a CSV with the columns file and "
             "label, or put the images of each class into a folder of its name."
         )
-
-
-def _is_container(name):
-    """Whether a folder is called like one for all images, "dataset" or "images" say, and not like a class."""
-    return bool(list_words(name)) and set(list_words(name)) <= IMAGES | FILLERS
 
 
 def has_class_folders(tree):
@@ -302,18 +257,9 @@ def has_class_folders(tree):
     except ValueError:
         return False
     return (
-        len(names) > 1 and not describe_numbered(names) and not any(name_part(name) or has_word(name, IMAGES) for name in names)
-    )
-
-
-def describe_numbered(classes):
-    """A sentence where the classes are called like patients or hospitals; else ""."""
-    words = {tuple(list_words(name)) for name in classes}
-    if len(words) != 1 or not NUMBERED.issuperset(*words) or () in words:
-        return ""
-    return (
-        f"The class folders are called {make_printable(list_names(classes))}: if these aren't classes, name the class of each image in a CSV with "
-        "the columns file and label."
+        len(names) > 1
+        and not folder_names.describe_numbered(names)
+        and not any(folder_names.name_part(name) or folder_names.has_word(name, folder_names.IMAGES) for name in names)
     )
 
 
@@ -329,7 +275,7 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    about = [f"The images were found in {place}." if place else "", describe_numbered(classes)]
+    about = [f"The images were found in {place}." if place else "", folder_names.describe_numbered(classes)]
     notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
     collector.seen = {folder for class_folders in folders.values() for folder in class_folders}
@@ -383,7 +329,7 @@ class _Collector:
 
     def collect(self, folder, part, label, inside=()):
         self.seen.add(folder)
-        masks = find_masks(folder.images)
+        masks = folder_names.find_masks(folder.images)
         for name in folder.images:
             if name not in masks:
                 path = folder.path / name
@@ -392,7 +338,7 @@ class _Collector:
         self._leave_out(label, "other files", len(folder.others))
         self.lost += [(label, DANGLING, name_file(folder.path / name, self.tree.path)) for name in folder.dangling]
         for name, child in folder.folders.items():
-            if has_word(child.name, MASKS):
+            if folder_names.has_word(child.name, folder_names.MASKS):
                 self.seen.add(child)
                 self._leave_out(label, "masks", child.num_images)
             else:
@@ -409,13 +355,6 @@ def keep_apart(records, root):
     if len(counts) == len(records):
         return records
     return [record._replace(file=name_bytes(record.path, root)) if counts[record.file] > 1 else record for record in records]
-
-
-def find_masks(names):
-    """Those of some files' names that are `x_mask.png` beside an `x.png`, of any suffix."""
-    stems = {os.path.splitext(name)[0]: name for name in names}
-    matches = {name: MASK_OF.fullmatch(stem) for stem, name in stems.items()}
-    return {name for name, match in matches.items() if match and match[1] in stems}
 
 
 def _describe_rest(tree, seen):
