@@ -180,6 +180,19 @@ def test_the_phantom_as_dicom_gives_the_same_images_and_split(options, phantom_f
     assert ("of them are unused" in scans.describe()) == (options.get("stored") == 16 and options["bits"] == 12)
 
 
+@pytest.mark.parametrize("beginning", ["file header alone", "implicit", "explicit"])
+def test_a_file_without_dicoms_mark_is_read(beginning):
+    whole = write_dicom(PICTURE)
+    data = whole[132:]
+    if beginning != "file header alone":
+        dataset, file = pydicom.dcmread(io.BytesIO(whole)), io.BytesIO()
+        dataset.file_meta, dataset.preamble = pydicom.dataset.FileMetaDataset(), None
+        pydicom.dcmwrite(file, dataset, implicit_vr=beginning == "implicit", little_endian=True)
+        data = file.getvalue()
+    assert not data.startswith(bytes(128)) and decode.name_kind(data) == "DICOM"
+    np.testing.assert_array_equal(decode.decode_image(data), decode.decode_image(whole))
+
+
 def test_no_name_of_the_header_is_kept_or_shown(phantom_folder, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(disk, "STORE", tmp_path / "store")
     scans = sources.read_images(sources.find_source(str(as_dicom(phantom_folder, tmp_path / "scans"))), show_progress=False)

@@ -25,10 +25,11 @@ STANDARD_LUMINANCE = 57.625  # mean of the table that JPEG's quality scales (ISO
 
 END_OF_JPEG = b"\xff\xd9"
 READABLE = "JPEG, PNG or DICOM"
+FIRST_TAGS = (0x00, 0x01, 0x05, 0x06, 0x08, 0x12, 0x13, 0x14, 0x16)  # of group 8, where a DICOM file without a header may begin
 SIGNATURES = {  # where a file begins with this, or holds it at that place
     "JPEG": [(0, b"\xff\xd8\xff")],
     "PNG": [(0, b"\x89PNG\r\n\x1a\n")],
-    "DICOM": [(128, b"DICM"), (0, b"\x08\x00\x00\x00"), (0, b"\x08\x00\x05\x00"), (0, b"\x08\x00\x08\x00"), (0, b"\x02\0\0\0")],
+    "DICOM": [(128, b"DICM"), (0, b"\x02\0\0\0"), *((0, bytes([8, 0, tag, 0])) for tag in FIRST_TAGS)],
     "WebP": [(8, b"WEBP")],
     "HEIC": [(4, b"ftyphei"), (4, b"ftyphev"), (4, b"ftypmif1"), (4, b"ftypmsf1")],
     "AVIF": [(4, b"ftypavi")],
