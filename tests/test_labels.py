@@ -131,7 +131,7 @@ def test_what_may_be_meant_as_a_class_and_holds_no_image_is_named(tmp_path):
     write(root / "E.zip", "PK")
     os.symlink("/nowhere/F", root / "F")
     said = read(root).describe()
-    assert "Folders without an image that is read, and left out: C (0), D (0, but 3 other files: 3 .pgm)." in said
+    assert "Folders without an image that is read, and left out: C (empty), D (no image, but 3 other files: 3 .pgm)." in said
     assert "Still packed, and not read: E.zip." in said and "Links to something that isn't there: F." in said
     assert "docs" not in said and "the folder itself" not in said
 
@@ -141,7 +141,7 @@ def test_where_no_class_holds_an_image_the_other_files_are_counted(tmp_path):
         write(tmp_path / "xrays" / name / "0.mha", "x")
     write(tmp_path / "xrays" / "C.tar.gz", "x")
     with pytest.raises(
-        ValueError, match=r"the folders A \(0, but 1 other files: 1 .mha\), B \(.*\), and C.tar.gz, still packed"
+        ValueError, match=r"the folders A \(no image, but 1 other files: 1 .mha\), B \(.*\), and C.tar.gz, still packed"
     ):
         sources.find_source(str(tmp_path / "xrays"))
 

@@ -185,10 +185,12 @@ def describe_tree(tree):
 def describe_content(folder):
     """How many images a folder holds and, where there are none, what else."""
     others = count_others(folder)
-    if folder.num_images or not others:
+    if folder.num_images:
         return str(folder.num_images)
+    if not others:
+        return "empty"
     kinds = list_names(f"{number} {suffix or 'without a suffix'}" for suffix, number in others.most_common())
-    return f"0, but {others.total()} other files: {kinds}"
+    return f"no image, but {others.total()} other files: {kinds}"
 
 
 def count_others(folder):
