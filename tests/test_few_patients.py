@@ -50,8 +50,8 @@ def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_e
         scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), WORTH, {"asked": 9, "finished": 9})
     )
     assert text.startswith(
-        "**25 real images of patients and the fakes made from them reach the AUROC of about 1,000 or more real images alone "
-        "(95 % interval 990 to 1,020 or more).** The simple remedies reach, with the same 25 images: oversampling that of about 28 real images alone "
+        "**25 real images of patients and the fakes made from them reach the AUROC of 1,000 or more real images alone "
+        "(95 % interval 990 to 1,020 or more).** The simple remedies, with the same 25 images, equal: oversampling about 28 real images alone "
         "(95 % interval 18 or fewer to 48)."
     )
     assert "**Fakes against nothing added**" in text and "more real:" not in text

@@ -480,6 +480,7 @@ def test_a_run_without_its_baseline_of_now_is_noticed(whole):
 class Astray:
     """A judge whose first judgement is no number."""
 
+    made_from = "images"
     has_collapsed = staticmethod(fidelity.Judge.has_collapsed)
 
     def __init__(self, *values):

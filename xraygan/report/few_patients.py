@@ -21,8 +21,8 @@ def describe(found):
         remedies = {row.arm: row for row in rows.itertuples() if row.arm not in scarcity.NO_REMEDIES}
         answer = _describe_fakes(num_real, remedies.pop("gan", None), found.curve)
         answer = f"**{answer}**" if is_finished else answer
-        others = "; ".join(f"{write_arm(arm)} that of {write_equal(row, found.curve)}" for arm, row in remedies.items())
-        lines.append(f"{answer} The simple remedies reach, with the same {num_real} images: {others}.")
+        others = "; ".join(f"{write_arm(arm)} {write_equal(row, found.curve)}" for arm, row in remedies.items())
+        lines.append(f"{answer} The simple remedies, with the same {num_real} images, equal: {others}.")
     if is_finished and found.worth_of_curve is not None:
         lines += _describe_curves_own(found)
     lines.append("Where further real images hardly raise the AUROC, these numbers are vague: the figure shows it.")
@@ -94,12 +94,12 @@ def write_equal(row, curve):
     """
     first, last = curve["num_real"].min(), curve["num_real"].max()
 
-    def write(further):
+    def write(further, about=""):
         number = round(row.num_real + further)
-        return f"{number:,}" + (" or fewer" if number <= first else " or more" if number >= last else "")
+        return f"{number:,} or fewer" if number <= first else f"{number:,} or more" if number >= last else f"{about}{number:,}"
 
     interval = "" if pd.isna(row.worth_low) else f" (95 % interval {write(row.worth_low)} to {write(row.worth_high)})"
-    return f"about {write(row.worth)} real images alone{interval}"
+    return f"{write(row.worth, 'about ')} real images alone{interval}"
 
 
 def show(found, study):
