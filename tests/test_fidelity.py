@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from xraygan.comparison.classifier import Classifier
-from xraygan.data import phantom
+from xraygan.data import phantom, split
 from xraygan.gan import fidelity
 
 
@@ -175,7 +175,7 @@ def test_large_sets_are_judged_by_a_draw_whose_size_is_said(drawings, monkeypatc
 
 def test_a_set_of_too_few_images_is_left_out_and_named(judge, drawings, capsys):
     enough = {"fakes": drawings["fresh"], "real": drawings["training"]}
-    table = judge.table(enough | {"another class": drawings["fresh"][: fidelity.FEWEST - 1]})
+    table = judge.table(enough | {"another class": drawings["fresh"][: split.FEWEST_JUDGED - 1]})
     assert table.equals(judge.table(enough))
     assert "5 images are too few to judge by (at least 6): another class is left out." in capsys.readouterr().out
 

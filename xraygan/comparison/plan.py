@@ -5,7 +5,6 @@ from dataclasses import replace
 from xraygan.comparison.arms import ARMS, FAKES_INSTEAD, write_arm
 from xraygan.comparison.units import Unit
 from xraygan.data import split
-from xraygan.gan import fidelity
 
 FAKE_COUNTS = (100, 250, 500, 2000)  # numbers of fakes that the sweep tries beside the profile's
 SWEEP_SEEDS = 3
@@ -52,14 +51,14 @@ def describe_left_out(study):
     profile, minority = study.profile, study.own.minority
     counts = {part: count.get(minority, 0) for part, count in study.record["data"]["counts"].items()}
     sentences = []
-    if min(counts["train"], counts["validation"]) < fidelity.FEWEST:
+    if min(counts["train"], counts["validation"]) < split.FEWEST_JUDGED:
         sentences.append(
             f"Notebook 2 can't choose the GAN's best epoch and keeps the last: {counts['train']} training and {counts['validation']} validation "
-            f"images of {minority}, at least {fidelity.FEWEST} each are needed."
+            f"images of {minority}, at least {split.FEWEST_JUDGED} each are needed."
         )
-    if counts["test"] < fidelity.FEWEST:
+    if counts["test"] < split.FEWEST_JUDGED:
         sentences.append(
-            f"Notebook 2 can't judge the fakes by numbers: {counts['test']} test images of {minority}, at least {fidelity.FEWEST} are needed."
+            f"Notebook 2 can't judge the fakes by numbers: {counts['test']} test images of {minority}, at least {split.FEWEST_JUDGED} are needed."
         )
     without = [write_arm(name) for name in profile.arms if name not in list_arms(study, study.own)]
     if without:

@@ -11,7 +11,7 @@ from xraygan.data.layouts import Listing, Record
 
 MISSING = "missing"
 TABLES = (".csv", ".tsv", ".txt")
-WORKBOOKS = (".xls", ".xlsx", ".ods")
+WORKBOOK_SUFFIXES = (".xls", ".xlsx", ".ods")
 SEVERAL = "|"  # between the findings of one image, in NIH's table
 
 
@@ -33,7 +33,7 @@ def describe_unread_tables(folder):
     sentences = [
         f"{tree.make_printable(tree.decode_name(name))} is a workbook: save it as CSV."
         for name in folder.others
-        if name.lower().endswith(WORKBOOKS)
+        if name.lower().endswith(WORKBOOK_SUFFIXES)
     ]
     for path in _list_tables(folder):
         headings = csv_tables.read_headings(path)
@@ -57,14 +57,11 @@ def find_label_files(folder):
     found = list_label_files(folder)
     if len(found) == 1:
         return {found[0]: ""}
-    below = [
-        path for child in folder.folders.values() if folder_names.name_part(child.name) for path in list_label_files(child)
-    ]
-    parts = (
-        {path: _name_part_of(path.stem) for path in found}
-        if found
-        else {path: folder_names.name_part(path.parent.name) for path in below}
-    )
+    if found:
+        parts = {path: _name_part_of(path.stem) for path in found}
+    else:
+        of_parts = [(child, folder_names.name_part(child.name)) for child in folder.folders.values()]
+        parts = {path: part for child, part in of_parts if part for path in list_label_files(child)}
     if "train" in parts.values() and "" not in parts.values() and len(set(parts.values())) == len(parts) > 1:
         return parts
     if found:
@@ -88,11 +85,8 @@ def name_tables(tables, folder):
 
 def list_tables_below(folder):
     """A sentence about the tables of labels further down in a tree, which aren't read unless DATA names one; [] where there is none."""
-    found, inner = [], list(folder.folders.values())
-    while inner:
-        child = inner.pop(0)
-        found += [tree.name_file(path, folder.path) for path in list_label_files(child)]
-        inner += child.folders.values()
+    below = (child for child in tree.walk(folder) if child is not folder)
+    found = [tree.name_file(path, folder.path) for child in below for path in list_label_files(child)]
     verb = "has labels: give DATA its path" if len(found) == 1 else "have labels: give DATA the path of one"
     return [f"{tree.list_names(found)} {verb}."] if found else []
 
@@ -299,11 +293,9 @@ def _drop_repeats(records, name):
 
 def _name_difference(first, second):
     """In what two records of one file differ, with both values."""
-    for what, name in (("label", "label"), ("patient", "patient"), ("part", "part of the split")):
-        one, other = getattr(first, what), getattr(second, what)
-        if one != other:
-            return f"{name} ({one!r} and {other!r})"
-    return "row"
+    kinds = {"label": "label", "patient": "patient", "part": "part of the split"}  # all else follows from the file
+    kind = next(kind for kind in kinds if getattr(first, kind) != getattr(second, kind))
+    return f"{kinds[kind]} ({getattr(first, kind)!r} and {getattr(second, kind)!r})"
 
 
 # Which file a table means

@@ -23,6 +23,7 @@ from xraygan.data.tree import (
     name_bytes,
     name_class,
     name_file,
+    walk,
 )
 
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
@@ -228,20 +229,22 @@ def _require_classes(classes):
             f"{make_printable(' and '.join(split))} are called like parts of a split, and not like classes. The layout expected is {LAYOUT}, or "
             "a CSV beside the images with the columns file, label and split."
         )
-    inner = [{name for name, found in find_classes(folders[0]).items() if found[0].num_images} for folders in classes.values()]
-    if len(inner[0]) > 1 and all(names == inner[0] for names in inner):
+    inner = {
+        name: {below for below, found in find_classes(folders[0]).items() if found[0].num_images}
+        for name, folders in classes.items()
+    }
+    first = next(iter(inner.values()))
+    if len(first) > 1 and all(names == first for names in inner.values()):
         raise ValueError(
-            f"{named} each hold {make_printable(list_names(sorted(inner[0])))}: put the images of each class into one folder, or name them in "
+            f"{named} each hold {make_printable(list_names(sorted(first)))}: put the images of each class into one folder, or name them in "
             "a CSV with the columns file and label."
         )
-    containers = [
-        name for name, count in zip(classes, map(len, inner), strict=True) if count > 1 and folder_names.is_container(name)
-    ]
+    containers = [name for name, names in inner.items() if len(names) > 1 and folder_names.is_container(name)]
     if len(containers) == 1:
-        name = make_printable(containers[0])
+        (name,), others = containers, list_names(each for each in classes if each not in containers)
         raise ValueError(
-            f"{name} holds the folders {make_printable(list_names(sorted(inner[list(classes).index(containers[0])])))}, and beside it stand "
-            f"others: {make_printable(list_names(each for each in classes if each not in containers))}. If the classes are in {name}, give DATA its path."
+            f"{make_printable(name)} holds the folders {make_printable(list_names(sorted(inner[name])))}, and beside it stand others: "
+            f"{make_printable(others)}. If the classes are in {make_printable(name)}, give DATA its path."
         )
     if all(map(folder_names.is_no_class, classes)):
         raise ValueError(
@@ -386,9 +389,9 @@ def _describe_empty(tree, folders):
     above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
     chosen = {folder for class_folders in folders.values() for folder in class_folders}
     sentences = []
-    for parent in (folder for folder in _walk(tree) if folder.path in above):
-        empty = [child for child in parent.folders.values() if not child.num_images and child not in chosen]
-        empty = [child for child in empty if not set(count_others(child)) or not set(count_others(child)) <= set(TEXTS)]
+    for parent in (folder for folder in walk(tree) if folder.path in above):
+        others = {child: set(count_others(child)) for child in parent.folders.values() if not child.num_images}
+        empty = [child for child, kinds in others.items() if child not in chosen and not (kinds and kinds <= set(TEXTS))]
         if empty:
             named = list_names(f"{name_below(tree, child)} ({describe_content(child)})" for child in empty)
             sentences.append(f"Folders without an image that is read, and left out: {named}.")
@@ -398,13 +401,6 @@ def _describe_empty(tree, folders):
         if links:
             sentences.append(f"Links to something that isn't there: {list_names(links)}.")
     return sentences
-
-
-def _walk(folder):
-    """A folder and all below it."""
-    yield folder
-    for child in folder.folders.values():
-        yield from _walk(child)
 
 
 def _holds_any(folder, seen):

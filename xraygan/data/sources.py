@@ -265,7 +265,7 @@ def _list_images(data):
         ValueError: there are fewer than two classes; the message says what was seen.
     """
     if data.is_file():
-        if data.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        if data.suffix.lower() not in labels.TABLES:
             raise ValueError(
                 f"DATA is the file {data.name}; give the folder of the images, or a CSV with the columns file and label."
             )

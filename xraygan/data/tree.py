@@ -3,7 +3,7 @@
 import errno
 import os
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,6 +170,14 @@ def _is_image(entry):
     except OSError:
         return False
     return kind in decode.USED_KINDS + decode.PICTURES
+
+
+def walk(folder):
+    """A folder and all below it, those nearer to it first."""
+    waiting = deque([folder])
+    while waiting:
+        yield (first := waiting.popleft())
+        waiting += first.folders.values()
 
 
 def describe_tree(tree):

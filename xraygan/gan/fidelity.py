@@ -18,7 +18,6 @@ import utils
 from xraygan import training
 from xraygan.data import split
 
-FEWEST = split.FEWEST_JUDGED
 MOST = 2000  # images of a set that are judged by, drawn at random where there are more: time and memory grow with their square
 NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020 recommend
 EXACT = {"dtype": "float32"}  # differences between neighbouring pixels drown in bfloat16
@@ -194,10 +193,10 @@ def diversity(real, fake):
 
 def make_judge(classifier, training_images, held_out):
     """A `Judge`, or None where there are too few training or held-out images to judge by; then a sentence says so."""
-    if min(len(training_images), len(held_out)) >= FEWEST:
+    if min(len(training_images), len(held_out)) >= split.FEWEST_JUDGED:
         return Judge(classifier, training_images, held_out)
     print(
-        f"{len(training_images)} training and {len(held_out)} held-out images are too few to judge the fakes by numbers (at least {FEWEST} each)."
+        f"{len(training_images)} training and {len(held_out)} held-out images are too few to judge the fakes by numbers (at least {split.FEWEST_JUDGED} each)."
     )
     return None
 
@@ -260,9 +259,11 @@ class Judge:
         Returns:
             DataFrame, a row a set and space; `held_out` and `judged` are the numbers of images that were compared, at most `MOST` each.
         """
-        for name in [name for name, images in image_sets.items() if len(images) < FEWEST]:
-            print(f"{len(image_sets[name])} images are too few to judge by (at least {FEWEST}): {name} is left out.")
-        image_sets = {name: _limit(images) for name, images in image_sets.items() if len(images) >= FEWEST}
+        for name in [name for name, images in image_sets.items() if len(images) < split.FEWEST_JUDGED]:
+            print(
+                f"{len(image_sets[name])} images are too few to judge by (at least {split.FEWEST_JUDGED}): {name} is left out."
+            )
+        image_sets = {name: _limit(images) for name, images in image_sets.items() if len(images) >= split.FEWEST_JUDGED}
         rng = np.random.default_rng(seed)
         rows = []
         for space in self.spaces:
