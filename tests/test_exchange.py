@@ -89,7 +89,9 @@ def test_points_of_the_curve_are_of_the_same_replicates():
     curve = pd.DataFrame({"num_real": [25, 50, 25, 50, 25], "seed": [0, 0, 1, 1, 2], "auroc": [0.8, 0.9, 0.82, 0.92, 0.99]})
     assert exchange.fit_curve(curve).to_dict() == pytest.approx({25: 0.81, 50: 0.91})
     arm = pd.DataFrame({"num_real": 25, "arm": "gan", "seed": [0, 1, 2], "auroc": [0.85, 0.87, 1.04]})  # 0.05 better in each
-    assert exchange.tabulate_worth(arm, curve)["worth"][0] == pytest.approx(np.sqrt(25 * 50) - 25, abs=1e-6)
+    row = exchange.tabulate_worth(arm, curve).iloc[0]
+    assert row["worth"] == pytest.approx(np.sqrt(25 * 50) - 25, abs=1e-6)
+    assert (row["score"], row["level"]) == pytest.approx((0.92, 0.86)), "the level is the curve's and the advantage"
 
 
 def test_means_vary_together_as_far_as_they_share_replicates(rng):

@@ -34,7 +34,15 @@ TRAININGS = pd.DataFrame(
 )
 WORTH = pd.DataFrame(
     [
-        {"num_real": 25, "arm": arm, "worth": worth, "worth_low": worth - 10, "worth_high": worth + 20, "beyond": beyond}
+        {
+            "num_real": 25,
+            "arm": arm,
+            "level": 0.9,
+            "worth": worth,
+            "worth_low": worth - 10,
+            "worth_high": worth + 20,
+            "beyond": beyond,
+        }
         for arm, worth, beyond in (
             ("nothing", 0, ""),
             ("oversampling", 3, ""),

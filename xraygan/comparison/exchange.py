@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 NUM_DRAWS = 4000
-COLUMNS = ["num_real", "arm", "replicates", "score", "worth", "worth_low", "worth_high", "beyond"]
+COLUMNS = ["num_real", "arm", "replicates", "score", "level", "worth", "worth_low", "worth_high", "beyond"]
 
 
 def tabulate_worth(trainings, curve, seed=0):
@@ -27,8 +27,8 @@ def tabulate_worth(trainings, curve, seed=0):
         seed: of the bootstrap.
 
     Returns:
-        DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), worth (real images beyond
-        num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
+        DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), level (that of the curve at num_real
+        and the arm's advantage), worth (real images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
         the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of the curve.
     """
     rng = np.random.default_rng(seed)
@@ -68,6 +68,7 @@ def _find_worth(points, num_real, advantages, rng):
     levels = _make_monotone(points.mean().to_numpy()[None])
     wanted = levels[:, place] + advantages.mean()
     found = {
+        "level": wanted[0],
         "worth": read_curve(numbers, levels, wanted)[0] - num_real,
         "beyond": "below" if wanted[0] < levels[0, 0] else "above" if wanted[0] > levels[0, -1] else "",
     }

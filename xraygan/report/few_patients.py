@@ -158,11 +158,12 @@ def _draw_learning_curve(axis, worth, curve):
             label = None if row.arm in labelled else f"with {write_arm(row.arm)}"
             labelled.add(row.arm)
             # Beside each other, since remedies at one number may score alike.
-            axis.plot(row.num_real * 1.1 ** (place + 1), row.score, marker, color=colour, markersize=8, label=label)
+            axis.plot(row.num_real * 1.08 ** (place + 1), row.level, marker, color=colour, markersize=8, label=label)
+    begun_with = " or ".join(f"{number:,}" for number in worth["num_real"].unique())
     axis.set(
         xlabel="real images of patients in training",
         ylabel="AUROC on test patients",
-        title="what is reached\n(remedies stand right of their number)",
+        title=f"what real images alone reach\nand, beside it, what {begun_with} reach with a remedy",
     )
     axis.legend(loc="lower right", fontsize=9)
 
@@ -173,7 +174,7 @@ def _draw_equal_numbers(axis, worth, curve):
         colour, marker = figures.choose_look(row.arm)
         if pd.notna(row.worth_low):
             axis.hlines(height, row.num_real + row.worth_low, row.num_real + row.worth_high, color=colour, linewidth=2)
-        axis.plot(row.num_real + row.worth, height, marker, color=colour, markersize=8)
+        axis.plot(row.num_real + row.worth, height, marker, color=colour, markersize=8, clip_on=False, zorder=3)
         axis.plot([row.num_real] * 2, [height - 0.4, height + 0.4], color="black", linewidth=2)
     axis.set_yticks(range(len(worth) - 1, -1, -1), [f"{row.num_real} + {write_arm(row.arm)}" for row in worth.itertuples()])
     axis.set_xlim(curve["num_real"].min() * 0.8, curve["num_real"].max() * 1.25)
