@@ -48,9 +48,9 @@ def make_verdict(*contrasts, without_twins=(), warnings=("A warning.",)):
         (
             0.9,
             0.6,
-            "2 classes: with the lungs hidden most of the score is lost, so hiding them raises no alarm. With the lungs hidden, balanced",
+            "2 classes: with the lungs hidden most of the score is lost, so there is no sign that the classes can be recognised without them. With the lungs hidden, balanced",
         ),
-        (0.9, 0.75, "2 classes: with the lungs hidden a part of the score is lost, so hiding them raises no alarm."),
+        (0.9, 0.75, "2 classes: with the lungs hidden a part of the score is lost, so there is no sign that"),
         (0.55, 0.55, "2 classes: nothing can be said about shortcuts"),
     ],
 )
@@ -121,7 +121,7 @@ ALL_KNOWN = {"without_group": 0, "counts": {"train": {"all": 30}, "test": {"all"
             ["The interval holds for patients like those of this data set, and for these test images", "Patients aren't known"],
         ),
         ({"redraws_test": True}, ["The interval holds for patients like those of this data set.", "Patients aren't known"]),
-        ({"is_phantom": True}, ["These are drawings, not patients", "The interval holds", "Patients aren't known"]),
+        ({"is_phantom": True}, ["These are drawings, not patients", "The interval holds for drawings like those"]),
         ({"data": ALL_KNOWN}, ["The interval holds"]),  # by GROUPS, by a column of the table of labels or by DICOM
         ({"data": ALL_KNOWN | {"without_group": 2}}, ["The interval holds", "The patient isn't known for 2 of 50 images"]),
     ],

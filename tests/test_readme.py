@@ -126,7 +126,7 @@ def test_the_first_screen_has_the_answer_a_picture_and_both_commands():
     assert (
         "**The answer so far: with hundreds of images of patients, adding fakes changed nothing that matters.**" in FIRST_SCREEN
     )
-    for part in ("make study", "make test", "minutes", "![Radiographs drawn by a GAN]", "a study is running"):
+    for part in ("make study", "make test", "minutes", "![Radiographs made by a GAN]", "a study is running"):
         assert part in FIRST_SCREEN, part
     assert len(TEXT.splitlines()) <= 220
 

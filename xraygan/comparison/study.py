@@ -199,7 +199,8 @@ def begin(**asked):
     for sentence in filter(None, [images.describe(), *about_patients]):
         print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])
-    print(f"Run {folders.run}: {len(images.files)} images of {', '.join(images.source.classes)}; {minority}")
+    kind = "drawings, not patients, called" if source.is_phantom else "images of"
+    print(f"Run {folders.run}: {len(images.files)} {kind} {', '.join(images.source.classes)}; {minority}")
     begun = Beginning(asked, machine, profile, classifier, source, images, patients, folders)
     run.require_startable(folders, **begun.describe())
     for table, name in ((images.inventory, "inventory.csv"), (images.formats, "formats.csv")):

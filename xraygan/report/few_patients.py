@@ -40,7 +40,7 @@ def describe_published(folder):
 
 
 def _describe_disagreements(scores):
-    """Where both ways to call a class disagree about whether fakes are better, a sentence each; `scores` is `scarcity.tabulate_scores`."""
+    """Where both ways to predict a class disagree about whether fakes are better, a sentence each; `scores` is `scarcity.tabulate_scores`."""
     lines = []
     for num_real, rows in scores.set_index("arm").groupby("num_real"):
         for first, second in verdicts.PRIMARY_CONTRASTS[::-1]:
@@ -48,7 +48,7 @@ def _describe_disagreements(scores):
                 by_shares, by_likeliest = (rows.loc[second, name] - rows.loc[first, name] for name in scarcity.SCORES[1:])
                 if by_shares * by_likeliest < 0:
                     lines.append(
-                        f"With {num_real} images the two ways to call a class disagree about fakes against {findings.OTHERS[first]}: in "
+                        f"With {num_real} images the two ways to predict a class disagree about fakes against {findings.OTHERS[first]}: in "
                         f"balanced accuracy they differ by {findings.write_points(by_shares)} points where probabilities are divided by the "
                         f"class shares, and by {findings.write_points(by_likeliest)} by the likeliest class."
                     )

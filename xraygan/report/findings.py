@@ -69,13 +69,13 @@ def _describe_shortcut(table):
         return f"**Shortcut.** {numbers}Most of the score on these data can be reached without lungs, whatever is added to the training images."
     whole = table["balanced_accuracy"].iloc[0]
     brightness = (
-        f"Images so small are told apart about as well as whole ones ({whole:.3f}), so the brightness of large areas is enough. Haze in the lungs "
-        "can cause such a difference, and so can exposure: the view with the lungs hidden says more."
+        f"Images so small are told apart as well as whole ones ({whole:.3f}) or better, so the brightness of large areas is enough. Haze in the "
+        "lungs can cause such a difference, and so can exposure: the view with the lungs hidden says more."
         if tiny["balanced_accuracy"] >= whole - 0.02
         else ""
     )
     lost = "most" if hidden["share"] < 0.5 else "a part"
-    return f"with the lungs hidden {lost} of the score is lost, so hiding them raises no alarm. {numbers}{brightness}".rstrip()
+    return f"with the lungs hidden {lost} of the score is lost, so there is no sign that the classes can be recognised without them. {numbers}{brightness}".rstrip()
 
 
 # Notebook 2
@@ -329,19 +329,19 @@ def list_warnings(record, shortcuts, redraws_test):
         shortcuts: `audit.shortcuts_by_setting`.
         redraws_test: whether each replicate has its own test images.
     """
-    warnings = [
-        "The interval holds for patients like those of this data set"
+    is_phantom, those = record["is_phantom"], "drawings" if record["is_phantom"] else "patients"
+    warnings = ["These are drawings, not patients: nothing here is evidence about medicine."] if is_phantom else []
+    warnings.append(
+        f"The interval holds for {those} like those of this data set"
         + ("." if redraws_test else ", and for these test images.")
-    ]
-    if record["is_phantom"]:
-        warnings.insert(0, "These are drawings, not patients: nothing here is evidence about medicine.")
+    )
     num_images, unknown = sum(count["all"] for count in record["data"]["counts"].values()), record["data"]["without_group"]
-    if unknown == num_images:
+    if unknown == num_images and not is_phantom:
         warnings.append(
             "Patients aren't known (no `GROUPS` was given): one patient may stand in train and in test, and the interval takes all test images for "
             "different patients."
         )
-    elif unknown:
+    elif unknown and not is_phantom:
         warnings.append(
             f"The patient isn't known for {unknown} of {num_images} images: each is taken for a patient of its own."
         )
