@@ -1,4 +1,4 @@
-"""README.md and results/README.md: their numbers are the files' numbers, their links lead somewhere, their code runs."""
+"""The hand-written pages: their numbers are the files' numbers, their links lead somewhere, their code runs."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The check of the numbers in the hand-written pages README.md and results/README.md.
+"""The check of the numbers in the hand-written pages README.md, results/README.md and benchmarks/README.md.
 
 A comment at the end of a paragraph or a list entry, or below a table, says which file its numbers come from:
 
@@ -26,7 +26,7 @@ import pandas as pd
 from xraygan import disk, run
 from xraygan.report import published
 
-PAGES = (disk.ROOT / "README.md", disk.ROOT / "results" / "README.md")
+PAGES = tuple(disk.ROOT / folder / "README.md" for folder in ("", "results", "benchmarks"))
 FIGURES = disk.ROOT / "images" / "readme"
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])[+−-]?\d+(?:,\d{3})*(?:\.\d+)?(?:\s?%(?!p))?")
