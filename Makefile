@@ -63,7 +63,7 @@ bench: $(VENV)/installed
 lint: $(VENV)/installed
 	@$(RUN_IN) -m ruff check . && $(RUN_IN) -m ruff format --check . && $(VENV)/bin/lint-imports
 
-# Runs the notebooks on the phantom, from nothing, and writes their outputs into the committed notebooks and README.
+# Runs the notebooks on the phantom, from nothing, into the committed notebooks; copies their numbers and figures, and names every stale line of the pages.
 refresh: $(VENV)/installed
 	@test ! -d results/phantom-quick || $(RUN_IN) notebooks/run.py --clean --run phantom-quick
 	@$(RUN_IN) notebooks/run.py --data phantom --refresh

@@ -89,7 +89,7 @@ def describe_pairs(image_set, pairs):
     """
     table = []
     for first, second in pairs:
-        both = near_copies._shrink(image_set.images[[first, second]])
+        both = near_copies.shrink(image_set.images[[first, second]])
         detail = near_copies.correlate(both, near_copies.propose(near_copies.find_points(both))).max(initial=-1)
         row = {"first": image_set.files[first], "second": image_set.files[second]}
         as_they_are = np.corrcoef(both.reshape(2, -1))[0, 1]

@@ -58,7 +58,7 @@ class Trial:
 
 
 def read_images(study, trial):
-    """The images that a GAN learns from, those that the judges know, and those that they judge by, which none of the others is among."""
+    """The images that a GAN learns from, those that the judges know, and those that they judge by; the last share no image with the others."""
     known, held_out = (study.dataset.select_class([trial.minority], part) for part in ("train", "validation"))
     few = np.random.default_rng(trial.seed).permutation(len(known))[: trial.num_real or None]
     return known[np.sort(few)], known, held_out

@@ -77,9 +77,9 @@ def main():
 
 def run_notebooks(options):
     """Check what was asked for before anything is done, then do it."""
+    size = profile.load_profile(options.profile)
     source = sources.find_source(options.data, options.classes, options.minority)
     also = sources.add_classes(source, options.also).classes[len(source.classes) :]
-    size = profile.load_profile(options.profile)
     check_generator(options, source, size)
     folders = run.name_folders(run.choose_name(options.run, source.name, options.profile))
     parameters = choose_parameters(options, source)
@@ -87,6 +87,8 @@ def run_notebooks(options):
         with processes.connected(options.scheduler):
             pass  # known before anything is trained
     names = options.only or (list_needed(folders, options) if options.sweep else NOTEBOOKS)
+    if options.sweep == "real" and FIRST in names and not size.scarce_counts:
+        raise ValueError(profile.NO_FEW_PATIENTS)
     unread = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
     if unread:
         asked = describe_asked(parameters, source.classes, source.minority, also, size)
@@ -151,7 +153,13 @@ def describe_asked(parameters, classes, minority, also, size):
 
 
 def require_same(names, asked, record):
-    """Stop at a parameter that nothing reads which runs now, unless the run was made with the same; by `describe_asked`."""
+    """Stop where a parameter was given that no notebook of this call reads, unless the run was made with the same value.
+
+    Args:
+        names: of the parameters.
+        asked: of `describe_asked`.
+        record: the run's.
+    """
     made = {
         "CLASSES": record["classes"],
         "MINORITY": record["minority"],
@@ -322,11 +330,15 @@ def list_needed(folders, options):
 
 def run_sweep(name, source, folders, options):
     """Train what a sweep needs, write its table and its figure, print the table."""
-    from xraygan.comparison import plan, scarcity, study, workers  # here, since TensorFlow takes seconds to load
+    import keras  # here, since TensorFlow takes seconds to load
+
+    from xraygan.comparison import plan, scarcity, study, workers
     from xraygan.report import few_patients, figures
 
+    record = run.read_record(folders)
+    study.require_library(record, keras.config.backend())
     if options.is_profile_asked:
-        study.require_profile(run.read_record(folders), profile.load_profile(options.profile))
+        study.require_profile(record, profile.load_profile(options.profile))
     opened = study.recall_study(str(source.data), folders.run, options.gan_recipe or "dcgan")
     units = plan.plan_fakes_sweep(opened) if name == "fakes" else scarcity.list_units(opened)
     if not units:
@@ -337,7 +349,7 @@ def run_sweep(name, source, folders, options):
         figures.show_fakes_sweep(table, opened)
     elif found := scarcity.summarise(opened):
         few_patients.show(found, opened)
-        print("\n" + few_patients.describe_published(folders.results).replace("**", ""))
+        print("\n" + few_patients.describe(found).replace("**", ""))
 
 
 def summarise(folders):

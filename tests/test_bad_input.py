@@ -317,7 +317,7 @@ FOLDERS = {  # what lies in DATA: classes found, or the sentence that stops it
     "a very long name": (lambda root: write(root, usable(["A" * 201, "B"])), "has a name of 201 bytes, .* one of at most 200"),
     "a name with a comma": (
         lambda root: write(root, usable(["A,B", "C"])),
-        "the class 'A,B' can't stand in a list or table of classes; give it a plain name, without commas",
+        "the class 'A,B' can't stand in a list or table of classes; give it a name without a comma",
     ),
     "a name that ends in a space": (lambda root: write(root, usable(["A ", "C"])), "the class 'A ' can't stand"),
     "a name of two lines": (lambda root: write(root, usable(["A\nB", "C"])), "can't stand in a list"),

@@ -152,7 +152,7 @@ def test_neighbours_are_counted_as_of_each_draw_alone(judge, drawings):
         for name, images in sets.items():
             real, features, scores = judge.held_out[space.name], space(images), []
             for _ in range(10):
-                one, other = (fidelity._draw(rows, 25, rng) for rows in (real, features))
+                one, other = (fidelity._pick(rows, 25, rng) for rows in (real, features))
                 scores.append(fidelity.precision_recall_density_coverage(one, other))
             for measure in scores[0]:
                 assert table.loc[(space.name, name), measure] == np.mean([score[measure] for score in scores])
@@ -169,8 +169,12 @@ def test_large_sets_are_judged_by_a_draw_whose_size_is_said(drawings, monkeypatc
         fidelity.format_table(table)[["images compared", "test images"]].to_numpy().tolist() == [["30", "30"], ["20", "30"]] * 2
     )
     assert judge.tell_real_from_fake(drawings["fresh"])["images"] == 60
-    by_hand = fidelity.Judge(classifier, *(fidelity._limit(drawings[name]) for name in ("training", "held_out")))
-    assert by_hand.table({"fresh": fidelity._limit(drawings["fresh"]), "few": drawings["fresh"][:20]}).equals(table)
+    by_hand = fidelity.Judge(
+        classifier, *(fidelity.draw_at_most(drawings[name], fidelity.MOST) for name in ("training", "held_out"))
+    )
+    assert by_hand.table(
+        {"fresh": fidelity.draw_at_most(drawings["fresh"], fidelity.MOST), "few": drawings["fresh"][:20]}
+    ).equals(table)
 
 
 def test_a_set_of_too_few_images_is_left_out_and_named(judge, drawings, capsys):

@@ -318,6 +318,9 @@ def test_tables_figures_and_verdict_speak_of_the_folder_and_of_no_gan(compared, 
     assert set(table.loc[table["arm"].str.contains("gan"), "maker"]) == {name} == {study.maker}
     means = figures.summarise_arms(table, study.maker)
     assert means.index.get_level_values("remedy").tolist() == ["nothing", "oversampling", name, f"{name} and classical"]
+    other_number = table[table["arm"] == "gan"].assign(extra_images=24)
+    both = figures.summarise_arms(pd.concat([table, other_number]), study.maker).loc[(slice(None), name), "images added"]
+    assert both.tolist() == [12, 24], "other numbers of fakes aren't averaged"
     contrasts = tables.compare_arms(study, wanted, study.own)
     drawn = [figures.draw_arms(table, "arms", study.maker), figures.draw_contrasts(contrasts, "verdict", study.maker)]
     drawn.append(figures.draw_fakes_sweep(table, "sweep", study.maker))

@@ -106,6 +106,12 @@ def test_the_ways_to_write_a_table(tmp_path, name, text, encoding):
     assert {"file", "label"} <= set(csv_tables.find_columns(csv_tables.read_headings(path)))
 
 
+def test_a_column_of_nothing_but_parts_is_the_split_also_beside_one_called_part():
+    table = pd.DataFrame({"file": ["a.png", "b.png"], "label": "A", "part": "chest", "usage": ["train", "test"]})
+    assert csv_tables.find_filled_columns(table)["split"] == "usage"
+    assert csv_tables.find_filled_columns(table.drop(columns="usage"))["split"] == "part"
+
+
 def test_a_workbook_is_called_by_its_name(tmp_path):
     path = tmp_path / "patients.xlsx"
     path.write_bytes(b"PK\x03\x04" + bytes(40))

@@ -90,14 +90,14 @@ def test_changed_pictures_are_found_and_no_others(few, change):
 def test_different_pictures_are_not_called_one(pictures):
     """Of the radiographs 1,200 of different patients. Two "patients" of the collection are one picture, pixel for pixel nearly."""
     pairs = near_copies.find_pairs(pictures)
-    small = near_copies._shrink(pictures).reshape(len(pictures), -1)
+    small = near_copies.shrink(pictures).reshape(len(pictures), -1)
     alike = [np.corrcoef(small[first], small[second])[0, 1] for first, second in pairs]
     assert len(pairs) <= 1 and min(alike, default=1) > 0.999
 
 
 def test_a_mirrored_picture_is_described_by_its_mirrored_points():
     """Points and descriptions of the mirrored image, against those that `mirror` computes without it."""
-    small = near_copies._shrink(np.stack([phantom.draw("NORMAL", seed) for seed in range(8)]))
+    small = near_copies.shrink(np.stack([phantom.draw("NORMAL", seed) for seed in range(8)]))
     found = near_copies.find_points(np.ascontiguousarray(small[:, :, ::-1]))
     expected = near_copies.mirror(near_copies.find_points(small))
     lists = [set(zip(points.image, points.place[:, 0], points.place[:, 1], strict=True)) for points in (found, expected)]
@@ -109,7 +109,7 @@ def test_a_mirrored_picture_is_described_by_its_mirrored_points():
 
 def test_alignment_finds_the_movement(rng):
     """A drawing moved by a known map: 4 % larger, turned by 2 degrees, 3 pixels down and 2 to the left, darker."""
-    image = near_copies._shrink(phantom.draw("NORMAL", 0)[None]).astype(np.float32)
+    image = near_copies.shrink(phantom.draw("NORMAL", 0)[None]).astype(np.float32)
     angle = np.radians(2)
     map_ = np.float32([[[1.04 * np.cos(angle), -np.sin(angle), -0.06], [np.sin(angle), 1.04 * np.cos(angle), 0.09]]])
     inverse = np.linalg.inv(near_copies._square(map_))[:, :2]

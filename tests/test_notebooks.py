@@ -230,8 +230,14 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
     assert "run notebooks/1_before_gan.ipynb first" in done.stderr or "run the notebooks in their order" in done.stderr
 
 
+def test_a_sweep_that_the_profile_leaves_out_is_refused_before_anything_is_trained(tmp_path, phantom_folder, tiny_profile):
+    done = study(tmp_path, "--data", phantom_folder, "--profile", tiny_profile, "--sweep", "real")
+    assert done.returncode != 0 and "Notebook 1" not in done.stdout
+    assert done.stderr.strip() == "This profile leaves out the part with few patients; PROFILE = 'study' has it."
+
+
 @pytest.mark.slow
-def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profile, finished):
+def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, monkeypatch):
     """It needs notebook 1 alone, which is run where it wasn't, and its own GANs."""
     few = tmp_path / "few.yaml"
     sizes = {"scarce_counts": [8], "scarce_seeds": [1], "curve_counts": [8, 12], "curve_seeds": 1}
@@ -242,6 +248,9 @@ def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, tiny_profil
     table = pd.read_csv(tmp_path / "results" / "phantom-few" / "few_patients" / "worth.csv")
     assert set(table["arm"]) == {"nothing", "oversampling", "gan"} and set(table["num_real"]) == {8}
     assert (tmp_path / "images" / "phantom-few" / "few_patients.png").exists()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    mixed = study(tmp_path, "--data", phantom_folder, "--profile", few, "--sweep", "real")
+    assert mixed.returncode != 0 and "notebook 1 ran on tensorflow, and this is jax: set KERAS_BACKEND" in mixed.stderr
 
 
 @pytest.mark.slow

@@ -204,7 +204,8 @@ def test_a_class_of_any_name_goes_through_to_files_figures_and_findings(name, tm
     figure = pictures.show_examples(begun.images, begun.source, f"images of {name}")
     figure.savefig(tmp_path / "figure.png")
     figures.plt.close(figure)
-    assert "<img" not in findings.write_class(name)
+    contrast = {"second": "gan", "first": "nothing", "setting": few.name, "metric": "auroc"}
+    assert "<img" not in findings.write_class(name) + findings.write_contrast(contrast)
     run.write_table(audit.shortcuts_by_setting(study.dataset, study.settings), study.folders, "shortcuts.csv")
     again = open_study(**{key: ASKED[key] for key in ("PROFILE", "PRECISION")}, DATA=str(root), RUN="named", threads=1)
     assert again.own.minority == name

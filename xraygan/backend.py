@@ -208,8 +208,8 @@ def feed(batches):
     """Yield what to give to `fit` for an endless `keras.utils.PyDataset` whose batches are all of one size.
 
     With TensorFlow a thread makes each batch while the one before is computed with; their order and contents stay. It ends with the
-    block, and what it raises, the block raises. TensorFlow's own `prefetch` does nothing where results have to be deterministic, and
-    how far it reads ahead otherwise is tuned by a thread for which the end of a training waits up to as long as the training took.
+    block, and what it raises, the block raises. TensorFlow's own `prefetch` does nothing where results have to be deterministic;
+    otherwise a thread tunes how far it reads ahead, and the end of a training can wait for that thread as long as the training took.
     JAX takes the batches as they are, one after the other.
     """
     if keras.backend.backend() != "tensorflow":

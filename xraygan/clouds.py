@@ -27,7 +27,7 @@ DRIVE = Path("/content/drive")  # where Colab shows Google Drive
 KEPT = "xraygan-runs"  # the folder of the kept runs, on Drive and in Kaggle's output
 PARTS = {"models": "models", "images": "images", "generated": "data/generated", "results": "results"}  # archive: what is in it
 STAMP = "saved.txt"  # when the run was kept
-MARK = ".kept"  # beside a run's record: the stamp of the kept copy that the run is equal to, or was
+MARK = ".kept"  # beside a run's record: the stamp of the kept copy that this run was last saved to or restored from
 SECONDS_BETWEEN_LOOKS = 60
 IMPORT_NAMES = {  # what the notebooks import, by the name it's installed under; a cloud keeps its own version of what it has
     "tensorflow": "tensorflow",

@@ -45,7 +45,7 @@ def side_by_side():
 def end_with_parent(parent):
     """Let this process end soon after its parent, however that dies: a child doesn't otherwise learn of it.
 
-    Linux ends it at once. Elsewhere, and where the parent has died already, a thread sees it, which waits its turn while TensorFlow loads.
+    Linux ends it at once. Elsewhere, or where the parent is dead already, a thread looks again and again; while TensorFlow loads it may be late.
     Ctrl-C is left to the parent, too: a terminal sends it to all of them.
 
     Args:
@@ -141,8 +141,14 @@ def connected(scheduler):
     try:
         client = Client(scheduler, timeout=20)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"SCHEDULER is {scheduler!r}, and no scheduler answers there: {error}.") from error
+        raise ValueError(
+            f"SCHEDULER is {scheduler!r}, and no scheduler answers there: {error}. Start one with dask scheduler and give its address, or leave SCHEDULER out."
+        ) from error
     with client:
+        if not client.nthreads():
+            raise ValueError(
+                f"SCHEDULER is {scheduler!r}, and it has no workers: start some with dask worker {scheduler} --nthreads 1."
+            )
         if set(client.nthreads().values()) - {1}:
             raise ValueError(
                 "SCHEDULER's workers run several threads each, which would share TensorFlow's settings: start them with --nthreads 1."

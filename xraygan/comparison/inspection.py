@@ -1,4 +1,4 @@
-"""A look inside: how models treat fakes, where they look, and where real images, fakes and classical copies lie."""
+"""A look inside: how models treat fakes, where they look, and where real images and fakes lie."""
 
 import functools
 

@@ -1,7 +1,7 @@
 """Metrics of a table of predictions, and two such tables side by side: registry `METRICS`. Another metric is one function and one entry.
 
-Positive is the minority class. With more than two classes, sensitivity, specificity, average precision, MCC of the positive
-class against the rest, Brier score and calibration are of positive against the rest; balanced accuracy and AUROC are macro.
+Positive is the minority class. With more than two classes, balanced accuracy and AUROC are means over classes, accuracy and errors count all
+classes, and all other metrics compare the positive class with the rest.
 A metric that can't be computed (one class missing) is None and shown as "undefined", never NaN.
 """
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 import utils
 from xraygan import disk, run
-from xraygan.comparison import exchange, plan, tables, units
+from xraygan.comparison import exchange, plan, profile, tables, units
 from xraygan.data import imported
 
 FOLDER = "few_patients"  # in results/RUN/
@@ -25,8 +25,8 @@ class Scarcity(NamedTuple):
             finished, so that nobody reads a verdict from the first of them.
         worth: `exchange.tabulate_worth`.
         state: {"asked": number of trainings, "finished": how many of them are finished}.
-        worth_of_curve: as `worth`, from the replicates alone that the learning curve is of. An arm of more replicates has its advantage from some
-            that the curve hasn't; where "nothing" varies much from one to the next, that makes a large worth vague.
+        worth_of_curve: as `worth`, from the curve's own replicates. Where an arm has more replicates than the curve, `worth` takes the arm's
+            advantage from all of them; if "nothing" varies much between replicates, that makes a large worth vague.
     """
 
     trainings: pd.DataFrame
@@ -50,7 +50,7 @@ def explain_nothing(study):
     if study.profile.scarce_counts:
         there = study.record["data"]["counts"]["train"][study.own.minority]
         return f"This run trains on {there} images of {study.own.minority}, no more than the fewest that the profile would compare remedies at."
-    return "This profile leaves out the part with few patients; PROFILE = 'study' has it."
+    return profile.NO_FEW_PATIENTS
 
 
 def summarise(study):
@@ -101,9 +101,9 @@ def tabulate_scores(trainings):
 
 def write(found, folder):
     """Write the tables of a `Scarcity`, and last their state, which knows each by its hash."""
-    told = {name: getattr(found, name) for name in TABLES} | {"scores": tabulate_scores(found.trainings)}
-    files = {name: folder / f"{name}.csv" for name in told}
-    for name, table in told.items():
+    contents = {name: getattr(found, name) for name in TABLES} | {"scores": tabulate_scores(found.trainings)}
+    files = {name: folder / f"{name}.csv" for name in contents}
+    for name, table in contents.items():
         if table is None:
             disk.remove(files[name])
         else:

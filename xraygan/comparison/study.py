@@ -315,13 +315,18 @@ def require_profile(record, profile):
         )
 
 
+def require_library(record, library):
+    """Stop where notebook 1 computed with another library than this one: what it trained couldn't be compared with what comes now."""
+    recorded = record["machine"].get("backend", library)
+    if library != recorded:
+        raise ValueError(
+            f"notebook 1 ran on {recorded}, and this is {library}: set KERAS_BACKEND to {recorded}, or choose another name with RUN."
+        )
+
+
 def _require_machine(record, machine):
     """Stop where notebook 1 computed with another library or in another precision."""
-    library = record["machine"].get("backend", machine["backend"])
-    if machine["backend"] != library:
-        raise ValueError(
-            f"notebook 1 ran on {library}, and this is {machine['backend']}: set KERAS_BACKEND to {library}, or choose another name with RUN."
-        )
+    require_library(record, machine["backend"])
     precision = run.get_precision(record)
     if machine["precision"] != precision:
         raise ValueError(

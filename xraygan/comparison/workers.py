@@ -48,7 +48,7 @@ def read_or_draw_fakes(study, unit, scheduler=""):
 
 def _train_missing(study, wanted, scheduler):
     """In rounds, so that a study that is cut off has finished seeds rather than GANs of all."""
-    missing = units.list_missing(study, wanted)
+    missing = units.list_missing(study, dict.fromkeys(wanted))
     units.drop_states(study, [unit for unit in wanted if unit not in missing])
     if not missing:
         return

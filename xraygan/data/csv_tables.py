@@ -117,7 +117,9 @@ def find_filled_columns(table):
     of_parts = [heading for heading in table.columns if heading not in (named.get("file"), named.get("label"))]
     of_parts = [heading for heading in of_parts if _holds_parts(table[heading])]
     columns = find_columns([heading for heading in table.columns if heading not in of_parts])
-    split = named.get("split") or next(iter(of_parts), None)
+    split = named.get("split")
+    if of_parts and split not in of_parts:
+        split = of_parts[0]
     return columns | ({"split": split} if split else {})
 
 

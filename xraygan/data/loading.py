@@ -65,7 +65,7 @@ def load_images(paths, cache_folder=None, image_size=utils.IMAGE_SIZE, show_prog
     paths = [Path(path) for path in paths]
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # reading, hashing and decoding all release the GIL
         if cache_folder:
-            cached = _read_cache(_name_cache(cache_folder, image_size, list(_map_chunks(pool, hash_file, paths))))
+            cached = _read_cache(_name_cache(cache_folder, image_size, list(_map_chunks(pool, _hash_or_explain, paths))))
             if cached and not _any_readable_now(cached, paths, image_size):
                 keep_most_recent(_name_cache(cache_folder, image_size, cached.digests), MAX_CACHE_BYTES)
                 return cached
@@ -116,7 +116,7 @@ def read_every_image(paths, image_size):
 # One file
 
 
-def hash_file(path):
+def _hash_or_explain(path):
     """A hash of a file's bytes, or the sentence that says why they can't be read."""
     try:
         return _hash(_read_bytes(path))

@@ -56,7 +56,7 @@ def find_pairs(images):
     Returns:
         `int (P, 2)`, first < second, each pair once.
     """
-    small = _shrink(images)
+    small = shrink(images)
     equal = link_equal([hashlib.blake2b(image, digest_size=16).hexdigest() for image in small])
     distinct = np.delete(np.arange(len(small)), equal[:, 1])  # a thousand equal pictures would hide each other
     if len(distinct) < 2:
@@ -74,8 +74,8 @@ def link_equal(keys):
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
-def _shrink(images):
-    """`uint8 (N, 64, 64)`."""
+def shrink(images):
+    """The images `uint8 (N, S, S, 1)` at the size they are compared at: `uint8 (N, 64, 64)`."""
     small = np.empty((len(images), SIDE, SIDE), np.uint8)
     for row, image in enumerate(images):
         small[row] = Image.fromarray(image[..., 0]).resize((SIDE, SIDE), Image.Resampling.BOX)

@@ -51,12 +51,12 @@ def draw(class_name, seed, image_size=utils.IMAGE_SIZE):
     y, x = _tilted_coordinates(rng, image_size)
     body = _anatomy(rng)
     lungs = _lungs(x, y, body)
-    picture = _soft_tissue(x, y, body)
+    picture = _soft_tissue(x, y)
     picture -= (0.46 + rng.normal(0, 0.03)) * lungs * (0.85 + 0.3 * _texture(rng, image_size, 10))
-    picture += _vessels(rng, x, y, body, image_size) * lungs
+    picture += _vessels(rng, x, y, image_size) * lungs
     picture += _opacities(rng, class_name, x, y, body, image_size) * lungs
     picture += _ribs(x, y, body) * np.clip(lungs + 0.25, 0, 1)
-    picture += _mediastinum(x, y, body) + _clavicles(x, y, body)
+    picture += _mediastinum(x, y, body) + _clavicles(x, y)
     return _expose(rng, picture * _outline(x, y, body), image_size)
 
 
@@ -166,7 +166,7 @@ def _outline(x, y, body):
     return trunk * slope
 
 
-def _soft_tissue(x, y, body):
+def _soft_tissue(x, y):
     return 0.60 + 0.06 * y - 0.25 * np.clip(np.abs(x) - 0.7, 0, None) + 0.10 * _edge(-(y - 0.62), 0.05)
 
 
@@ -188,12 +188,12 @@ def _ribs(x, y, body):
     return body["rib_strength"] * bright * cage
 
 
-def _clavicles(x, y, body):
+def _clavicles(x, y):
     height = -0.60 - 0.18 * (np.abs(x) - 0.1) + 0.10 * np.sin(4 * np.abs(x))
     return 0.10 * np.exp(-(((y - height) / 0.035) ** 2)) * _edge(np.abs(x) - 0.75, 0.04) * _edge(0.08 - np.abs(x), 0.03)
 
 
-def _vessels(rng, x, y, body, image_size):
+def _vessels(rng, x, y, image_size):
     """Hila and the branching marks around them, fading outwards."""
     total = np.zeros_like(x)
     for side in (-1, 1):

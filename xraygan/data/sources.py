@@ -343,7 +343,7 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
         )
         raise ValueError(
             f"{parameter} names {tree.list_names(map(repr, missing))}; the classes there are "
-            f"{tree.list_names(map(repr, available)) or 'none'}{parted}."
+            f"{tree.list_names(map(repr, available))}{parted}."
         )
     if not wanted:
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
@@ -354,7 +354,7 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
         fault = "that the run has already" if parameter == "ALSO" else "twice"
         raise ValueError(f"{parameter} names a class {fault}: {tree.list_names(twice)}.")
     if len(wanted) < 2:
-        raise ValueError(f"a classifier needs at least two classes, and here is {wanted[0] if wanted else 'none'}.")
+        raise ValueError(f"{parameter} names {wanted[0]} alone; name two classes or more of {tree.list_names(available)}.")
     tree.check_classes(wanted)
     _require_images(listing, wanted)
     return wanted

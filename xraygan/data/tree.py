@@ -75,7 +75,8 @@ def check_classes(names):
     for name in names:
         if name != name.strip() or "," in name or not name.isprintable() or name == "all" or name[:1] in ("", "."):
             raise ValueError(
-                f"the class {name!r} can't stand in a list or table of classes; give it a plain name, without commas."
+                f"the class {name!r} can't stand in a list or table of classes; give it a name without a comma, without a blank at either end, "
+                "that doesn't begin with a dot and isn't 'all'."
             )
         if len(name.encode()) > MAX_CLASS_BYTES:
             raise ValueError(

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import utils
 from xraygan import training
 from xraygan.data import split
+from xraygan.gan.memorisation import draw_at_most
 
 MOST = 2000  # images of a set that are judged by, drawn at random where there are more: time and memory grow with their square
 NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020 recommend
@@ -219,7 +220,7 @@ class Judge:
 
         Of more than `MOST` images of either a draw is used.
         """
-        training_images, held_out = _limit(training_images), _limit(held_out)
+        training_images, held_out = draw_at_most(training_images, MOST), draw_at_most(held_out, MOST)
         networks = classifier_network(classifier), random_network(training_images.shape[1])
         self.spaces = [FeatureSpace(network, training_images) for network in networks]
         self.held_out = {space.name: space(held_out) for space in self.spaces}
@@ -263,7 +264,9 @@ class Judge:
             print(
                 f"{len(image_sets[name])} images are too few to judge by (at least {split.FEWEST_JUDGED}): {name} is left out."
             )
-        image_sets = {name: _limit(images) for name, images in image_sets.items() if len(images) >= split.FEWEST_JUDGED}
+        image_sets = {
+            name: draw_at_most(images, MOST) for name, images in image_sets.items() if len(images) >= split.FEWEST_JUDGED
+        }
         rng = np.random.default_rng(seed)
         rows = []
         for space in self.spaces:
@@ -294,10 +297,10 @@ class Judge:
             dict of `accuracy` (0.5 where it can't), `low`, `high` (exact 95 % interval) and `images`.
         """
         space = next(space for space in self.spaces if space.name == "random")
-        real, fake = self.held_out["random"], space(_limit(fake))
+        real, fake = self.held_out["random"], space(draw_at_most(fake, MOST))
         size = min(len(real), len(fake))
         rng = np.random.default_rng(0)
-        features = np.concatenate([_draw(real, size, rng), _draw(fake, size, rng)])
+        features = np.concatenate([_pick(real, size, rng), _pick(fake, size, rng)])
         truth = np.repeat([0, 1], size)
         order = rng.permutation(len(truth))
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
@@ -311,12 +314,7 @@ class Judge:
         }
 
 
-def _limit(images, seed=0):
-    """At most `MOST` of the images, in their order."""
-    return images[np.sort(np.random.default_rng(seed).permutation(len(images))[:MOST])]
-
-
-def _draw(features, size, rng):
+def _pick(features, size, rng):
     return features[rng.permutation(len(features))[:size]]
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
-from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
+
+from xraygan.data import near_copies
 
 SAME_PICTURE = 0.1  # two files of one picture are at most 0.06 apart, re-encoded and resized; two radiographs at least 0.28
 COPY_RATIO = 0.5  # a fake twice as near to a training image as to any held-out one is called a copy
@@ -52,8 +53,7 @@ def _compare_with_block(centres, others):
 
 def _small(images):
     """64 pixels a side, smoothed: what is left of a copy that was re-encoded or shifted by half a pixel."""
-    halves = [np.asarray(Image.fromarray(image[..., 0]).resize((64, 64), Image.Resampling.BOX), np.float32) for image in images]
-    return uniform_filter(np.stack(halves), size=(0, 3, 3))
+    return uniform_filter(near_copies.shrink(images).astype(np.float32), size=(0, 3, 3))
 
 
 def _window(small, down, right):
@@ -165,7 +165,7 @@ def find_copies(fakes, training, held_out):
         held_out: real images of the same class that it never saw; of more than `MOST_FRESH` a draw is compared (`fresh` in the summary).
     """
     real = count_real(fakes, np.concatenate([training, held_out]))
-    held_out = _draw(np.asarray(held_out), MOST_FRESH)
+    held_out = draw_at_most(np.asarray(held_out), MOST_FRESH)
     table = nearest(fakes, training, held_out)
     summary = count_copies(table, nearest_of_held_out(training, held_out))
     summary |= {"duplicate_share": duplicate_share(fakes, training), "real": real, "alarm": summary["alarm"] or real > 0}
@@ -178,7 +178,7 @@ def duplicate_share(images, training):
     Two are the same picture where they are nearer to each other than half the median distance of a training image (of more than
     `MOST_FRESH`, those of a draw) to its nearest.
     """
-    rows = _draw(np.arange(len(training)), MOST_FRESH)
+    rows = draw_at_most(np.arange(len(training)), MOST_FRESH)
     to_training = copy_distances(training[rows], training)
     to_training[np.arange(len(rows)), rows] = np.inf
     limit = COPY_RATIO * np.median(to_training.min(axis=1))
@@ -189,7 +189,7 @@ def duplicate_share(images, training):
     return float(repeats / len(images))
 
 
-def _draw(items, size, seed=0):
+def draw_at_most(items, size, seed=0):
     """At most `size` of the items, in their order."""
     rows = np.random.default_rng(seed).permutation(len(items))[:size]
     return items[np.sort(rows)]

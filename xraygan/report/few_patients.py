@@ -61,18 +61,18 @@ def _write_scores(scores):
     rows = [["real images of patients", "remedy", "replicates", *(f"{name}, mean (median)" for name in words)]]
     rows.append(["---"] * len(rows[0]))
     for row in scores.to_dict(orient="records"):
-        told = [f"{row[name]:.3f} ({row[f'{name}_median']:.3f})" for name in scarcity.SCORES]
-        rows.append([str(row["num_real"]), write_arm(row["arm"]), str(row["replicates"]), *told])
+        cells = [f"{row[name]:.3f} ({row[f'{name}_median']:.3f})" for name in scarcity.SCORES]
+        rows.append([str(row["num_real"]), write_arm(row["arm"]), str(row["replicates"]), *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _describe_curves_own(found):
-    """The same from the replicates alone that the learning curve is of, where an arm has more: a paragraph, or none."""
+    """What remedies equal in the curve's own replicates: a sentence for each number of images at which an arm has more replicates."""
     lines, in_all = [], found.worth.groupby("num_real")["replicates"].max()
     for num_real, rows in found.worth_of_curve.groupby("num_real"):
         count = rows["replicates"].max()
         if count < in_all[num_real]:
-            remedies = rows[rows["arm"] != "nothing"].itertuples()
+            remedies = rows[~rows["arm"].isin(scarcity.NO_REMEDIES)].itertuples()
             equal = "; ".join(f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in remedies)
             lines.append(f"From the {count} replicates alone that have a learning curve, at {num_real} images: {equal}.")
     return lines

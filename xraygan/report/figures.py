@@ -225,9 +225,15 @@ def list_layers(model):
 
 
 def summarise_arms(table, maker="GAN"):
-    """The mean of each arm in each setting; `table` is `tables.tabulate_units`, `maker` what makes the fakes, see `study.Study.maker`."""
+    """The means over replicates, a row an arm of a setting with so many images added.
+
+    Args:
+        table: `tables.tabulate_units`.
+        maker: what makes the fakes, see `study.Study.maker`.
+    """
     scores = ["balanced_accuracy", "sensitivity", "auroc"]
-    means = table.groupby(["setting", "arm"], sort=False)[["extra_images", "updates", "best_update", *scores]].mean()
+    means = table.groupby(["setting", "arm", "extra_images"], sort=False)[["updates", "best_update", *scores]].mean()
+    means = means.reset_index("extra_images")
     shown = means.round(dict.fromkeys(scores, 3)).astype({"extra_images": int, "updates": int, "best_update": int})
     shown = shown.rename(index=functools.partial(write_arm, maker=maker), level="arm").rename(
         index=write_setting, level="setting"
@@ -325,7 +331,7 @@ def draw_feature_plane(points, share, title):
     is_near = {kind: np.all((2 * low - high <= some) & (some <= 2 * high - low), axis=1) for kind, some in points.items()}
     num_far = sum(int(np.sum(~near)) for near in is_near.values())
     figure, axis = plt.subplots(figsize=(WIDE * 0.7, 5))
-    looks = (COLOURS["train"], ".", 5), (COLOURS["before"], "o", 5), (COLOURS["after"], "x", 6), ("#000000", "+", 6)
+    looks = (COLOURS["train"], ".", 5), (COLOURS["before"], "o", 5), (COLOURS["after"], "x", 6)
     for (kind, some), (colour, marker, size) in zip(points.items(), looks, strict=False):
         axis.plot(*some[is_near[kind]].T, marker, color=colour, markersize=size, alpha=0.6, label=f"{kind} ({len(some)})")
     left_out = f"; {num_far} of {len(places)} lie too far out to be drawn" if num_far else ""

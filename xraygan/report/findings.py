@@ -14,7 +14,7 @@ from xraygan.comparison.metrics import METRICS, format_metric
 from xraygan.data import audit, split
 from xraygan.data.imported import Imported
 
-DRAWINGS = "**These are drawings, not patients: nothing here is evidence about medicine.** "
+DRAWINGS = "These are drawings, not patients: nothing here is evidence about medicine."
 
 
 # Notebook 1
@@ -265,7 +265,9 @@ OUTCOMES = {
 
 
 def _describe_size(row):
-    return f"{write_setting(row['setting'])}, {_count(row['replicates'], 'replicate')}, {row['images']:,} test images"
+    return (
+        f"{write_class(write_setting(row['setting']))}, {_count(row['replicates'], 'replicate')}, {row['images']:,} test images"
+    )
 
 
 def _count(number, word):
@@ -330,7 +332,7 @@ def list_warnings(record, shortcuts, redraws_test):
         redraws_test: whether each replicate has its own test images.
     """
     is_phantom, those = record["is_phantom"], "drawings" if record["is_phantom"] else "patients"
-    warnings = ["These are drawings, not patients: nothing here is evidence about medicine."] if is_phantom else []
+    warnings = [DRAWINGS] if is_phantom else []
     warnings.append(
         f"The interval holds for {those} like those of this data set"
         + ("." if redraws_test else ", and for these test images.")
@@ -398,7 +400,7 @@ def write_setting(name):
 def write_contrast(row, maker="GAN"):
     """A contrast in words: the second arm against the first, where, and by which metric; `maker` as `write_arm` takes it."""
     second, first = (write_arm(row[side], maker) for side in ("second", "first"))
-    return f"{second} against {first}, {write_setting(row['setting'])}, {METRICS[row['metric']].words}"
+    return f"{second} against {first}, {write_class(write_setting(row['setting']))}, {METRICS[row['metric']].words}"
 
 
 def write_difference(row):
@@ -415,4 +417,4 @@ def write_points(share):
 
 
 def _warn_of_drawings(record):
-    return DRAWINGS if record["is_phantom"] else ""
+    return f"**{DRAWINGS}** " if record["is_phantom"] else ""

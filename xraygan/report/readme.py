@@ -43,7 +43,8 @@ def main():
     publish_fakes(run.name_folders(published.BASELINE_RUN))
     publish_few_patients()
     for page in PAGES:
-        print("\n".join(find_stale_numbers(page)) or f"{name_page(page)}: every number is what its file says.")
+        faults = find_stale_numbers(page) + find_unsourced_numbers(page)
+        print("\n".join(faults) or f"{name_page(page)}: every number is what its file says.")
 
 
 def publish_figures(folders):
