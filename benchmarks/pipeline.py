@@ -35,7 +35,7 @@ def random_images(count):
     return np.random.default_rng(0).integers(0, 256, (count, utils.IMAGE_SIZE, utils.IMAGE_SIZE, 1), dtype=np.uint8)
 
 
-def train_classifier(precision, count, deterministic=True):
+def time_classifier(precision, count, deterministic=True):
     """An epoch of the CNN: every image once, in batches of 128."""
     backend.configure(precision, deterministic)
     classifier = Classifier()
@@ -46,7 +46,7 @@ def train_classifier(precision, count, deterministic=True):
     return time_epochs(model, batches, classifier.count_updates(count), count)
 
 
-def train_gan(precision, count, deterministic=True):
+def time_gan(precision, count, deterministic=True):
     """An epoch of the GAN: every image once."""
     backend.configure(precision, deterministic)
     gan = dcgan.make_gan(RECIPES["dcgan"], 0)
@@ -65,7 +65,7 @@ def time_epochs(model, batches, updates, count):
     return statistics.median(np.diff(ends)[1:])
 
 
-def read_images(cached, count):
+def time_reading(cached, count):
     """Every image once from JPEG files that the system has in memory, decoded or from the project's own cache."""
     folder = Path(os.environ["BENCH_FOLDER"])
     files = sorted((folder / "jpeg").glob("*.jpg"))[:count]
@@ -91,12 +91,12 @@ def write_jpegs(folder, count):
 
 
 PARTS = {
-    "reading, cold": lambda precision, count: read_images(False, count),
-    "reading, cached": lambda precision, count: read_images(True, count),
-    "classifier epoch": train_classifier,
-    "GAN epoch": train_gan,
-    "classifier epoch, not deterministic": partial(train_classifier, deterministic=False),
-    "GAN epoch, not deterministic": partial(train_gan, deterministic=False),
+    "reading, cold": lambda precision, count: time_reading(False, count),
+    "reading, cached": lambda precision, count: time_reading(True, count),
+    "classifier epoch": time_classifier,
+    "GAN epoch": time_gan,
+    "classifier epoch, not deterministic": partial(time_classifier, deterministic=False),
+    "GAN epoch, not deterministic": partial(time_gan, deterministic=False),
 }
 
 

@@ -20,16 +20,16 @@ RECORD = disk.read_json(FOLDER / "record.json")
 SETTINGS = ("2-classes", "3-classes")  # what it compares, most classes last
 
 
-def list_facts(setting, arm, num_extra=1000, folder=FOLDER):
+def list_facts(setting, arm, num_extra=1000):
     """The files that say what a training was, of one arm in one setting, in the order of seeds.
 
     Raises:
         FileNotFoundError: there are none.
     """
     pattern = re.compile(rf"{re.escape(arm)}-{num_extra}-(\d+)-[0-9a-f]+\.json")  # ARM-EXTRA-SEED-KEY.json
-    found = {int(match[1]): file for file in (folder / "units" / setting).iterdir() if (match := pattern.fullmatch(file.name))}
+    found = {int(match[1]): file for file in (FOLDER / "units" / setting).iterdir() if (match := pattern.fullmatch(file.name))}
     if not found:
-        raise FileNotFoundError(f"{disk.display_path(folder)} has no training of the arm {arm!r} with {num_extra} images more.")
+        raise FileNotFoundError(f"{disk.display_path(FOLDER)} has no training of the arm {arm!r} with {num_extra} images more.")
     return [found[seed] for seed in sorted(found)]
 
 

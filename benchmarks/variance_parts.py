@@ -38,10 +38,10 @@ def score_predictions(predictions, minority, share):
     return np.where(positive, score, -score), positive
 
 
-def read_scores(setting, arms=ARMS):
+def read_scores(setting):
     """Scores `float (A, R, N)` of the first published study in one setting, and whether each image is of the minority class."""
     scores = []
-    for arm in arms:
+    for arm in ARMS:
         of_arm = [score_predictions(*_read_unit(file)) for file in published_study.list_facts(setting, arm)]
         scores.append([score for score, _ in of_arm])
     fewest = min(map(len, scores))

@@ -29,7 +29,7 @@ from traitlets.config import Config
 import utils
 from xraygan import disk, run
 from xraygan.comparison import metrics, profile
-from xraygan.data import imported, sources
+from xraygan.data import csv_tables, imported, sources
 
 NOTEBOOKS = FIRST, SECOND, THIRD = tuple(Path(name).stem for name in run.NOTEBOOKS)
 PARAMETERS = {  # {name: (the notebooks that take it, what it says)}; what a notebook doesn't take it reads in the run's record
@@ -131,7 +131,7 @@ def choose_parameters(options, source):
     parameters = {name: getattr(options, name.lower()) for name in PARAMETERS} | {
         "DATA": options.data if options.data in ("", "kaggle", "phantom") else from_notebooks(source.data),
         "PROFILE": locate_profile(options.profile),
-        "GROUPS": options.groups and from_notebooks(find_groups_file(options.groups)),
+        "GROUPS": options.groups and from_notebooks(csv_tables.find_groups_file(options.groups)),
         "FAKES": options.fakes and from_notebooks(imported.find_folder(options.fakes)),
         "TEST_SHARE": read_share(options.test_share),
         "SWEEPS": read_switch("SWEEPS", options.sweeps),
@@ -189,13 +189,6 @@ def locate_profile(name):
     """A profile as the notebooks find it: the name of one of ours, or the path of the user's own."""
     path = profile.find_profile(name)
     return name if path.parent == profile.PROFILES else from_notebooks(path)
-
-
-def find_groups_file(name):
-    path = disk.find_file(name)
-    if path is None:
-        raise ValueError(f"GROUPS is {name!r}, and there is no such file; give a CSV with the columns file and group.")
-    return path
 
 
 def read_switch(name, text):

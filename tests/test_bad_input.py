@@ -559,7 +559,7 @@ ABSENT = ["nowhere", "~nobodyhere/x", "x" * 300, "a\0b", "https://kaggle.com/x"]
 def test_what_is_not_there_is_one_sentence(name):
     with pytest.raises(ValueError, match="DATA is .* and there is no such folder or file"):
         sources.find_source(name)
-    with pytest.raises(ValueError, match="GROUPS names a file that isn't there"):
+    with pytest.raises(ValueError, match="GROUPS is .* and there is no such file"):
         read_groups(name)
     with pytest.raises(ValueError, match="FAKES is .* and there is no such folder"):
         imported.find_folder(name)

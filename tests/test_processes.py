@@ -23,6 +23,7 @@ from conftest import require_papermill, write_profile
 
 from xraygan import backend, disk, processes
 from xraygan.comparison import workers
+from xraygan.data import csv_tables
 
 STOPPED = processes.STOPPED.strip()
 SECONDS_TO_END = 5 * max(1, os.getloadavg()[0] / os.cpu_count())  # five, on a machine that isn't busy with other things
@@ -348,13 +349,13 @@ def test_a_tilde_is_the_home_everywhere(run_notebooks, tmp_path, monkeypatch):
     (tmp_path / "my profile.yaml").write_text(write_profile())
     os.chdir(disk.ROOT)
     for path in (
-        run_notebooks.from_notebooks(run_notebooks.find_groups_file("~/patients.csv")),
+        run_notebooks.from_notebooks(csv_tables.find_groups_file("~/patients.csv")),
         run_notebooks.locate_profile("~/my profile.yaml"),
     ):
         assert (disk.ROOT / "notebooks" / path).is_file()
     assert run_notebooks.locate_profile("quick") == "quick"
     with pytest.raises(ValueError, match="GROUPS is '~/nowhere.csv', and there is no such file"):
-        run_notebooks.find_groups_file("~/nowhere.csv")
+        csv_tables.find_groups_file("~/nowhere.csv")
     assert disk.find_file("~nobody-of-that-name/file") is None
 
 

@@ -9,7 +9,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from xraygan import disk
 from xraygan.data import csv_tables, labels, near_copies, patients, tree
 
 MOST_LISTED = 10_000  # pairs that are listed to be looked at
@@ -34,9 +33,7 @@ def read_groups(path, image_set):
         ValueError: no such file, or a column is missing, or it names none of the images, or an image with two patients.
     """
     files = image_set.files
-    path = disk.find_file(path)
-    if path is None:
-        raise ValueError("GROUPS names a file that isn't there; give a CSV with the columns file and group.")
+    path = csv_tables.find_groups_file(path)
     table = csv_tables.read_people_table(path, f"GROUPS ({tree.make_printable(path.name)})")
     columns = csv_tables.find_filled_columns(table)
     missing = [kind for kind in ("file", "group") if kind not in columns]

@@ -102,6 +102,18 @@ def _prepare(raw):
     return text, max(SEPARATORS, key=heading.count)
 
 
+def find_groups_file(name):
+    """The file that GROUPS names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = disk.find_file(name)
+    if path is None:
+        raise ValueError(f"GROUPS is {name!r}, and there is no such file; give a CSV with the columns file and group.")
+    return path
+
+
 def find_columns(headings):
     """Which heading stands for which of `COLUMNS`: {"file": heading, …}, those that are there."""
     plain = {}
