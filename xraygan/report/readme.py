@@ -65,11 +65,11 @@ def publish_fakes(folders):
 
 
 def publish_few_patients():
-    """Draw the published study of few patients as far as it has come."""
+    """Draw the published study of few patients beside its tables, as far as it has come."""
     from xraygan.report import few_patients, figures  # here, since it loads the deep-learning libraries
 
     if figure := few_patients.draw_published(published.SCARCITY):
-        figures.save_figure(figure, FIGURES / "few_patients.png")
+        figures.save_figure(figure, published.SCARCITY / "few_patients.png")
 
 
 def find_stale_numbers(page, root=disk.ROOT):
