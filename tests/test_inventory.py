@@ -317,7 +317,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_read_again(tmp_path, monkeypatch
         return digest
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "hash_file", hash_and_cut)
+        patch.setattr(loading, "_hash_or_explain", hash_and_cut)
         assert len(read_again([path], tmp_path).images) == 0
     path.write_bytes(whole)
     assert len(read_again([path], tmp_path).images) == 1
