@@ -394,9 +394,8 @@ def load_weights(model, folders, name, notebook, **made_from):
     path = require_signed(folders, folders.models / f"{name}.keras", notebook, **made_from)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", UserWarning
-            )  # where a layer is missing in the file Keras only warns, and leaves it as it was
+            # Where a layer is missing in the file Keras only warns, and leaves it as it was.
+            warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, UserWarning) as error:
         raise ValueError(

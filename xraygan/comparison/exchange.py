@@ -28,8 +28,9 @@ def tabulate_worth(trainings, curve, seed=0):
 
     Returns:
         DataFrame, a row an arm and number of real images: num_real, arm, replicates, score (mean), level (that of the curve at num_real
-        and the arm's advantage), worth (real images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies "below" or "above" the curve, so that
-        the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3 replicates of an arm or of the curve.
+        and the arm's advantage), worth (real images beyond num_real), worth_low, worth_high, and beyond: "" or whether the level lies
+        "below" or "above" the curve, so that the worth is that of the curve's end. Intervals are of 95 %, NaN with fewer than 3
+        replicates of an arm or of the curve.
     """
     rng = np.random.default_rng(seed)
     points, nothing = pair_curve(curve), curve.set_index(["num_real", "seed"])["auroc"]

@@ -337,13 +337,14 @@ def list_warnings(record, shortcuts, redraws_test):
         f"The interval holds for {those} like those of this data set"
         + ("." if redraws_test else ", and for these test images.")
     )
-    num_images, unknown = sum(count["all"] for count in record["data"]["counts"].values()), record["data"]["without_group"]
-    if unknown == num_images and not is_phantom:
+    num_images = sum(count["all"] for count in record["data"]["counts"].values())
+    unknown = 0 if is_phantom else record["data"]["without_group"]
+    if unknown == num_images:
         warnings.append(
             "Patients aren't known (no `GROUPS` was given): one patient may stand in train and in test, and the interval takes all test images for "
             "different patients."
         )
-    elif unknown and not is_phantom:
+    elif unknown:
         warnings.append(
             f"The patient isn't known for {unknown} of {num_images} images: each is taken for a patient of its own."
         )
