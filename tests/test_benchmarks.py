@@ -181,10 +181,22 @@ def test_few_images_are_other_ones_for_each_seed_and_none_is_judged_by(small_sea
 
 def test_as_many_updates_as_fit_into_the_minutes(monkeypatch, tmp_path):
     monkeypatch.setattr(search, "FOLDER", tmp_path)
-    times = pd.DataFrame({"candidate": ["slow"] * 3 + ["fast"] * 3, "seconds": [0.5, 0.4, 9.0, 0.05, 0.05, 0.05]})
+    monkeypatch.setattr(search, "CANDIDATES", dict.fromkeys(["today", "fast"]))
+    times = pd.DataFrame({"candidate": ["today"] * 3 + ["fast"] * 3, "seconds": [0.5, 0.4, 9.0, 0.05, 0.05, 0.05]})
     search.publish_speeds(times)  # the median of three rounds
-    assert [search.count_updates(name, 10) for name in ("slow", "fast")] == [1200, 12_000]
-    assert search.count_updates("slow", 0.01) == 100
+    assert [search.count_updates(name, 10) for name in ("today", "fast")] == [1200, 12_000]
+    assert search.count_updates("today", 0.01) == 100
+
+
+def test_a_candidate_timed_later_on_a_slower_machine_is_scaled_by_todays_recipe(monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "FOLDER", tmp_path)
+    monkeypatch.setattr(search, "CANDIDATES", dict.fromkeys(["today", "fast", "finer"]))
+    utils.write_table(
+        pd.DataFrame({"candidate": ["today", "fast"], "median": [600.0, 900.0], "min": 590.0, "max": 950.0}),
+        tmp_path / "updates_a_minute.csv",
+    )
+    search.publish_speeds(pd.DataFrame({"candidate": ["today"] * 3 + ["finer"] * 3, "seconds": [0.2] * 3 + [0.4, 0.5, 0.3]}))
+    assert [search.count_updates(name, 10) for name in ("today", "fast", "finer")] == [6000, 9000, 3000]
 
 
 @pytest.mark.slow
