@@ -94,7 +94,7 @@ def run_notebooks(options):
         asked = describe_asked(parameters, source.classes, source.minority, also, size)
         require_same(unread, asked, run.read_record(folders))
     if source.is_phantom:
-        print("No real images were given: this run is on the phantom, drawings that are evidence of nothing in medicine.\n")
+        print("No real images were given: this run uses the phantom: drawings, which are no evidence about medicine.\n")
     with disk.held(folders.results), processes.private_folder() as private:
         for number, name in enumerate(names, start=1):
             print(f"Notebook {number} of {len(names)}: {name}", flush=True)

@@ -59,7 +59,7 @@ def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_e
     )
     assert text.startswith(
         "**25 real images of patients and the fakes made from them reach the AUROC of 1,000 or more real images alone "
-        "(95 % interval 990 to 1,020 or more).** The simple remedies, with the same 25 images, equal: oversampling about 28 real images alone "
+        "(95 % interval 990 to 1,020 or more).** With the same 25 images, the simple remedies reach the AUROC of: oversampling about 28 real images alone "
         "(95 % interval 18 or fewer to 48)."
     )
     assert "**Fakes against nothing added**" in text and "more real:" not in text
@@ -70,7 +70,7 @@ def test_worth_from_the_curves_own_replicates_is_told_where_an_arm_has_more():
     state = {"asked": 9, "finished": 9}
     for worth, told in ((more, True), (own, False)):
         text = few_patients.describe(scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), worth, state, own))
-        assert ("From the 12 replicates alone that have a learning curve, at 25 images: oversampling about 28" in text) == told
+        assert ("With 25 images, from only the 12 replicates that have a learning curve: oversampling about 28" in text) == told
 
 
 def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
@@ -92,7 +92,7 @@ def test_scores_are_told_as_mean_and_median_and_so_is_where_the_two_ways_to_call
         and "by +10.0 by the likeliest" in text
     )
     assert (
-        "- Inconclusive: 0 of the 1 other comparisons. The rest:\n    - GAN against nothing, PNEUMONIA 115, AUROC: equivalent"
+        "- 0 of the 1 other comparisons are inconclusive. The rest:\n    - GAN against nothing, PNEUMONIA 115, AUROC: equivalent"
         in text
     )
     agreeing = TRAININGS.assign(balanced_accuracy_of_likeliest=TRAININGS["balanced_accuracy"])

@@ -48,9 +48,9 @@ def make_verdict(*contrasts, without_twins=(), warnings=("A warning.",)):
         (
             0.9,
             0.6,
-            "2 classes: with the lungs hidden most of the score is lost, so there is no sign that the classes can be recognised without them. With the lungs hidden, balanced",
+            "2 classes: with the lungs hidden most of the score is lost, so this view shows no shortcut outside the lungs. With the lungs hidden, balanced",
         ),
-        (0.9, 0.75, "2 classes: with the lungs hidden a part of the score is lost, so there is no sign that"),
+        (0.9, 0.75, "2 classes: with the lungs hidden a part of the score is lost, so this view shows no shortcut"),
         (0.55, 0.55, "2 classes: nothing can be said about shortcuts"),
     ],
 )
@@ -104,7 +104,7 @@ def test_decided_contrasts_and_fewer_images_are_listed_below_the_answer():
     text = findings.describe_verdict(make_verdict(DUPLICATES, CONTRAST, other, open_one, without_twins=[fewer]))
     assert "- A warning." in text
     assert "- On the 1,271 test images without a near-copy" in text and "-0.1 points (95 % interval -2.0 to +1.8)" in text
-    assert "- Inconclusive: 1 of the 2 other comparisons. The rest:" in text
+    assert "- 1 of the 2 other comparisons are inconclusive. The rest:" in text
     assert "*Inconclusive*" not in text  # which is said of primary comparisons
     assert "    - GAN against classical, 2 classes, AUROC: worse, -4.0 points (95 % interval -6.0 to -2.0)" in text
     assert "class weights" not in text
@@ -172,7 +172,7 @@ def test_how_well_fakes_are_told_from_real_images_is_said_with_its_interval(low,
 def test_copies_are_an_alarm_or_none(alarm):
     judgement = {"copies": 7, "fakes": 1000, "fresh_copies": 1, "fresh": 207, "alarm": alarm}
     assert findings.describe_copies(judgement).startswith(
-        "**Copies: alarm.** 7 of 1000" if alarm else "Copies: no alarm. 7 of 1000"
+        "**Copies: alarm.** For 7 of 1000" if alarm else "Copies: no alarm. For 7 of 1000"
     )
 
 

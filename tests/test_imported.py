@@ -282,10 +282,10 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
     assert list(study.imported.real) == [1, 1, 0]
     found = gans.memorisation.find_copies(gans.read_fakes(study, study.own, 0), training, held_out)
     assert found.summary["real"] == 1 and found.summary["alarm"] and found.summary["copies"] == (part == "train")
-    assert "Copies: alarm.** 1 of 14 fakes show the very picture of a real image" in findings.describe_copies(found.summary)
+    assert "Copies: alarm.** 1 of 14 fakes show the same picture as a real image" in findings.describe_copies(found.summary)
     shortcuts = pd.DataFrame({"setting": [], "view": [], "balanced_accuracy": [], "share": []})
     record = study.record | {"groups_file": ""}
-    assert "1 and 1 and 0 of 14 fakes show the very picture of a real image of this run: take them out of mixed." in (
+    assert "1 and 1 and 0 of 14 fakes show the same picture as a real image of this run: take them out of mixed." in (
         findings.list_warnings(record, shortcuts, False)
     )
 

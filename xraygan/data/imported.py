@@ -27,7 +27,7 @@ class Imported:
         name: of the folder that they came from.
         digests: a hash of the fakes of each replicate, in the replicates' order; a single one where all have the same fakes.
         number: how many each replicate has.
-        real: how many of each replicate show the very picture of a real image of the run.
+        real: how many of each replicate show the same picture as a real image of the run.
     """
 
     name: str

@@ -125,7 +125,7 @@ def count_copies(fakes, fresh):
 
 
 def count_real(images, real):
-    """How many images show the very picture of one of some real images, such as a real file among fakes; both `uint8 (N, S, S, 1)`."""
+    """How many images show the same picture as one of some real images, such as a real file among fakes; both `uint8 (N, S, S, 1)`."""
     return int((copy_distances(images, real).min(axis=1) < SAME_PICTURE).sum()) if len(real) else 0
 
 
@@ -135,7 +135,7 @@ class Copies:
 
     Attributes:
         nearest: table of `nearest`, a row a fake.
-        summary: dict of `count_copies`, `duplicate_share` of the fakes, and `real`: how many show the very picture of a real image of
+        summary: dict of `count_copies`, `duplicate_share` of the fakes, and `real`: how many show the same picture as a real image of
             either kind, which is an alarm by itself.
         fakes, training, held_out: the images that were compared.
     """

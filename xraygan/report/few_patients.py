@@ -22,7 +22,7 @@ def describe(found):
         answer = _describe_fakes(num_real, remedies.pop("gan", None), found.curve)
         answer = f"**{answer}**" if is_finished else answer
         others = "; ".join(f"{write_arm(arm)} {write_equal(row, found.curve)}" for arm, row in remedies.items())
-        lines.append(f"{answer} The simple remedies, with the same {num_real} images, equal: {others}.")
+        lines.append(f"{answer} With the same {num_real} images, the simple remedies reach the AUROC of: {others}.")
     if is_finished and found.worth_of_curve is not None:
         lines += _describe_curves_own(found)
     lines.append("Where further real images hardly raise the AUROC, these numbers are vague: the figure shows it.")
@@ -74,7 +74,7 @@ def _describe_curves_own(found):
         if count < in_all[num_real]:
             remedies = rows[~rows["arm"].isin(scarcity.NO_REMEDIES)].itertuples()
             equal = "; ".join(f"{write_arm(row.arm)} {write_equal(row, found.curve)}" for row in remedies)
-            lines.append(f"From the {count} replicates alone that have a learning curve, at {num_real} images: {equal}.")
+            lines.append(f"With {num_real} images, from only the {count} replicates that have a learning curve: {equal}.")
     return lines
 
 
@@ -163,7 +163,7 @@ def _draw_learning_curve(axis, worth, curve):
     axis.set(
         xlabel="real images of patients in training",
         ylabel="AUROC on test patients",
-        title=f"what real images alone reach\nand, beside it, what {begun_with} reach with a remedy",
+        title=f"AUROC with real images alone (line), and with\n{begun_with} and a remedy (marks, moved right)",
     )
     axis.legend(loc="lower right", fontsize=9)
 
@@ -180,5 +180,5 @@ def _draw_equal_numbers(axis, worth, curve):
     axis.set_xlim(curve["num_real"].min() * 0.8, curve["num_real"].max() * 1.25)
     axis.set(
         xlabel="real images alone that score the same",
-        title="what it equals (95 % interval)\n│ the real images that it began with",
+        title="real images alone with the same AUROC\n(95 % interval; black: the real images used)",
     )

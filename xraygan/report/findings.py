@@ -75,7 +75,7 @@ def _describe_shortcut(table):
         else ""
     )
     lost = "most" if hidden["share"] < 0.5 else "a part"
-    return f"with the lungs hidden {lost} of the score is lost, so there is no sign that the classes can be recognised without them. {numbers}{brightness}".rstrip()
+    return f"with the lungs hidden {lost} of the score is lost, so this view shows no shortcut outside the lungs. {numbers}{brightness}".rstrip()
 
 
 # Notebook 2
@@ -158,13 +158,13 @@ def _describe_recognition(judgement):
 def describe_copies(judgement):
     """Whether the fakes are copies of training images, and how often fresh real images look as if they were."""
     found = (
-        f"{judgement['copies']} of {judgement['fakes']} fakes are twice as near to a training image as to any validation or test image; "
-        f"of {judgement['fresh']} real validation and test images, {judgement['fresh_copies']} are."
+        f"For {judgement['copies']} of {judgement['fakes']} fakes, the nearest training image is at most half as far away as the nearest validation "
+        f"or test image; the same holds for {judgement['fresh_copies']} of {judgement['fresh']} real validation and test images."
     )
     if judgement.get("real"):
-        return f"**Copies: alarm.** {judgement['real']} of {judgement['fakes']} fakes show the very picture of a real image. {found}"
+        return f"**Copies: alarm.** {judgement['real']} of {judgement['fakes']} fakes show the same picture as a real image. {found}"
     if judgement["alarm"]:
-        return f"**Copies: alarm.** {found} Look at the pairs: chance can do that too where the real images are few."
+        return f"**Copies: alarm.** {found} Look at the pairs: with few real images this can also happen by chance."
     return f"Copies: no alarm. {found}"
 
 
@@ -318,7 +318,7 @@ def describe_other_contrasts(contrasts, maker="GAN"):
     others = [row for row in contrasts if not row["primary"]]
     decided = [row for row in others if row["outcome"] != verdicts.INCONCLUSIVE]
     return [
-        f"- Inconclusive: {len(others) - len(decided)} of the {len(others)} other comparisons{'. The rest:' if decided else '.'}",
+        f"- {len(others) - len(decided)} of the {len(others)} other comparisons are inconclusive{'. The rest:' if decided else '.'}",
         *(f"    - {write_contrast(row, maker)}: {row['outcome']}, {write_difference(row)}" for row in decided),
     ]
 
@@ -380,7 +380,7 @@ def _warn_of_import(record):
     if any(imported.real):
         count = " and ".join(map(str, imported.real)) if len(set(imported.real)) > 1 else imported.real[0]
         warnings.append(
-            f"{count} of {imported.number} fakes show the very picture of a real image of this run: take them out of {name}."
+            f"{count} of {imported.number} fakes show the same picture as a real image of this run: take them out of {name}."
         )
     return warnings
 
