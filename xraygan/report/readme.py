@@ -8,7 +8,7 @@ A comment at the end of a paragraph or a list entry, or below a table, says whic
 
 A VALUE is a path through a JSON file or a CSV's rows, then perhaps `* 100` or `/ 60`: `profile.num_seeds`,
 `contrasts[first=nothing & second=gan].difference * 100`, `[arm=gan].mean(auroc)`. Brackets keep the rows whose
-columns read so; what follows them needs exactly one row, or one of mean, min, max, sum(COLUMN) and count().
+columns read so; what follows them needs exactly one row, or one of mean, std, min, max, sum(COLUMN) and count().
 A CELL is `=COLUMN` where the page's words say which rows of the file are meant, `-` where nothing is checked, or the VALUEs of the
 numbers in that cell, separated by commas. Words are compared without capitals, asterisks, commas, hyphens, underscores and what stands in parentheses. A PLACE is a path,
 too, which all VALUEs start from. TEXT fixes the rounding: decimals, a plus sign, a thousands comma, a per cent sign.
@@ -33,7 +33,7 @@ NUMBER = re.compile(r"(?<![\w.])[+−-]?\d+(?:,\d{3})*(?:\.\d+)?(?:\s?%(?!p))?")
 HIDDEN = re.compile(  # comments, code, addresses, versions
     r"<!--.*?-->|```.*?```|`[^`\n]*`|\]\([^)\n]*\)|<[^>\n]*>|arXiv:[\d.]+|Python 3[\d. to]+", re.DOTALL
 )
-SUMMARIES = {"mean": pd.Series.mean, "min": pd.Series.min, "max": pd.Series.max, "sum": pd.Series.sum}
+SUMMARIES = {"mean": pd.Series.mean, "std": pd.Series.std, "min": pd.Series.min, "max": pd.Series.max, "sum": pd.Series.sum}
 
 
 def main():
