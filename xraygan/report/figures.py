@@ -162,21 +162,16 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
     table = utils.read_table(table_file)
     figure, axes = plt.subplots(1, 2, figsize=(WIDE, 3.4))
     last = table["epoch"].max()
-    # The labels stand apart, since the lines may not.
-    for space, colour, style, where in (
-        ("classifier", COLOURS["before"], "-", last),
-        ("random", COLOURS["after"], "--", 0.65 * last),
-    ):
+    for space, colour, style in (("classifier", COLOURS["before"], "-"), ("random", COLOURS["after"], "--")):
         name = f"kid_{space}"
-        axes[0].plot(table["epoch"], table[name], color=colour, linestyle=style, label=f"{space} features")
-        axes[0].axhline(other_class[name], color=colour, linestyle=style, linewidth=0.7, alpha=0.7)
-        axes[0].annotate("another class", (where, other_class[name]), ha="right", va="bottom", color=colour)
+        axes[0].plot(table["epoch"], table[name], color=colour, linestyle=style, linewidth=2, label=f"{space} features")
+        axes[0].axhline(other_class[name], color=colour, linestyle=style, linewidth=0.7, label=f"{space} features, another class")
     kept = table.loc[table["epoch"] == kept_epoch, "kid"]
     axes[0].plot(kept_epoch, kept, "o", color="white", markeredgecolor="black", label=f"kept: epoch {kept_epoch}, mean of both")
     axes[0].axhline(0, color="grey", linewidth=0.8)
-    axes[0].annotate("held-out real", (0, 0), ha="left", va="bottom", color="grey")
-    axes[0].set(xlabel="epoch", ylabel="KID", title="distance (lower is better)")
-    axes[0].legend(loc="upper right")
+    axes[0].set(xlabel="epoch", ylabel="KID", title="distance (lower is better; held-out real images: 0)")
+    axes[0].set_ylim(top=1.8 * axes[0].get_ylim()[1])  # room for the legend, above all lines
+    axes[0].legend(loc="upper right", fontsize=9)
     axes[1].plot(table["epoch"], table["diversity"], color="black")
     for height, meaning in ((1, "held-out real"), (fidelity.COLLAPSED, "collapse")):
         axes[1].axhline(height, color="grey", linestyle=":")
