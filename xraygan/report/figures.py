@@ -165,7 +165,9 @@ def draw_fidelity(table_file, other_class, kept_epoch, title):
     for space, colour, style in (("classifier", COLOURS["before"], "-"), ("random", COLOURS["after"], "--")):
         name = f"kid_{space}"
         axes[0].plot(table["epoch"], table[name], color=colour, linestyle=style, linewidth=2, label=f"{space} features")
-        axes[0].axhline(other_class[name], color=colour, linestyle=style, linewidth=0.7, label=f"{space} features, another class")
+        axes[0].axhline(
+            other_class[name], color=colour, linestyle=style, linewidth=0.7, label=f"{space} features, another class"
+        )
     kept = table.loc[table["epoch"] == kept_epoch, "kid"]
     axes[0].plot(kept_epoch, kept, "o", color="white", markeredgecolor="black", label=f"kept: epoch {kept_epoch}, mean of both")
     axes[0].axhline(0, color="grey", linewidth=0.8)
