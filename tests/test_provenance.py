@@ -309,10 +309,13 @@ def test_another_length_of_the_gans_training_is_noticed(whole):
     machine, *_ = whole
     machine.write_profile(gan_updates=12)
     assert attempt(machine.notebook_1)[0]
-    expect(machine.notebook_3, "the GAN was trained with updates 9, now 12: run notebooks/2_gan_training.ipynb again")
+    expect(
+        machine.notebook_3,
+        "the GAN was trained with updates 9, now 12: give the PROFILE that notebook 2 had, or choose another name with RUN",
+    )
     expect(
         machine.notebook_2,
-        "gan_state was trained with updates 9, now 12; .*choose another name with RUN, or delete that folder",
+        "gan_state was trained with updates 9, now 12: choose another name with RUN, or delete this run with `make clean`",
     )
 
 

@@ -4,6 +4,7 @@ Four chapters stand on a ground floor and import one way: data ← gan ← compa
 clouds, run, training, processes) knows nothing of any chapter. `make lint` checks this.
 """
 
+import logging
 import os
 import sys
 
@@ -15,3 +16,6 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # a GPU's memory as 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # that trains for it share one GPU
 if "ipykernel" in sys.modules:  # in a notebook pictures belong below their cells, whatever MPLBACKEND a shell or an IDE has set
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # that tasks of the notebook's own are cut off when it ends is no news

@@ -15,6 +15,7 @@ import pandas as pd
 import utils
 from xraygan import backend, disk, keys
 
+CODE = "code and networks"  # the parameter of a saved state that is a hash of these, and of the recipe
 SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
 
@@ -350,7 +351,7 @@ class ResumableTraining:
         if finished > num_epochs:
             raise ValueError(
                 f"{disk.display_path(self.state.folder)} was trained for {finished} epochs, and {num_epochs} are asked for: "
-                "choose another name with RUN, or delete that folder to train again."
+                "choose another name with RUN, or delete this run with `make clean` to train again."
             )
         if finished < num_epochs and not self.state.is_stalled():
             with backend.feed(batches_from(finished * updates_per_epoch)) as batches:
@@ -378,15 +379,15 @@ class ResumableTraining:
             stored = disk.read_json(path)
         except (FileNotFoundError, disk.DamagedError):
             stored = {}
-        changed = [
-            f"{key} {stored.get(key)!r}, now {self.parameters.get(key)!r}"
-            for key in stored | self.parameters
-            if stored.get(key) != self.parameters.get(key)
-        ]
+        changed = [key for key in stored | self.parameters if stored.get(key) != self.parameters.get(key)]
         if changed and self.state.is_of(keys.digest(stored, 16)):
+            plain = [key for key in changed if key != CODE]  # the hash of the code holds the other parameters too
+            told = [f"{key} {stored.get(key)!r}, now {self.parameters.get(key)!r}" for key in plain] or [
+                "other code or networks"
+            ]
             raise ValueError(
-                f"{disk.display_path(self.state.folder)} was trained with {'; '.join(changed)}: "
-                "choose another name with RUN, or delete that folder to train again."
+                f"{disk.display_path(self.state.folder)} was trained with {'; '.join(told)}: "
+                "choose another name with RUN, or delete this run with `make clean` to train again."
             )
         if changed:
             disk.write_json(path, self.parameters)

@@ -300,7 +300,8 @@ def _require_sizes(recipe, profile):
     ]
     if changed:
         raise ValueError(
-            f"the GAN was trained with {', '.join(changed)}: run notebooks/{run.NOTEBOOK_2} again with this PROFILE."
+            f"the GAN was trained with {', '.join(changed)}: give the PROFILE that notebook 2 had, or choose another name with RUN and run all "
+            "three notebooks."
         )
 
 
