@@ -173,7 +173,9 @@ def test_an_environment_behind_a_link_is_left_as_it_is(installed, new_python, br
     before = sorted(elsewhere.rglob("*"))
     done = make(installed, "study", f"PYTHON={new_python}")
     assert done.returncode != 0
-    assert done.stdout.startswith(f".venv is a symbolic link to '{elsewhere}', which doesn't hold the packages of requirements.lock")
+    assert done.stdout.startswith(
+        f".venv is a symbolic link to '{elsewhere}', which doesn't hold the packages of requirements.lock"
+    )
     assert "remove the link with 'rm .venv' and run make again" in done.stdout
     assert (installed / ".venv").is_symlink() and sorted(elsewhere.rglob("*")) == before
 
