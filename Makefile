@@ -25,8 +25,9 @@ $(if $(UNKNOWN),$(error there is no parameter $(UNKNOWN); there are: $(PARAMETER
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE
 export PYTHONUTF8 := 1
 
-# A Python that was removed or replaced behind .venv: then .venv is made again.
-ifneq ($(shell $(RUN_IN) -E -c "import filelock; print(1)" 2>/dev/null),1)
+# .venv/installed is a copy of the lock that was installed. Where requirements.lock says something else by now, or where .venv's Python was
+# removed or replaced, .venv is made again.
+ifneq ($(shell cmp -s requirements.lock $(VENV)/installed && $(RUN_IN) -E -c "import filelock; print(1)" 2>/dev/null),1)
 .PHONY: $(VENV)/installed
 endif
 
@@ -77,7 +78,9 @@ lock: $(VENV)/installed
 	@$(RUN_IN) -m uv pip compile requirements.txt --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate --output-file requirements.lock
 
-$(VENV)/installed: requirements.lock
+$(VENV)/installed:
+	@test ! -L $(VENV) || \
+	  { echo "$(VENV) is a symbolic link to '$$(readlink $(VENV))', which doesn't hold the packages of requirements.lock or whose Python doesn't run, and which something else may be using: remove the link with 'rm $(VENV)' and run make again, which makes an environment here."; exit 1; }
 	@python="$${ASKED_PYTHON:-python3}"; \
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
 	  { echo "This project needs Python 3.11, 3.12 or 3.13, and '$$python' is $$("$$python" --version 2>&1 || true); name another with: make PYTHON=python3.12"; exit 1; }; \
@@ -86,4 +89,4 @@ $(VENV)/installed: requirements.lock
 	@echo "Installing the packages of requirements.lock into $(VENV) (about two minutes, 3 GB) …"
 	@$(RUN_IN) -m pip install --quiet --disable-pip-version-check --retries 2 --require-hashes -r requirements.lock > $(VENV)/install.log 2>&1 || \
 	  { tail -n 20 $(VENV)/install.log; echo "Installing failed; pip's own message is above, and in $(VENV)/install.log. When its cause is mended, run make again."; exit 1; }
-	@touch $@
+	@cp requirements.lock $@

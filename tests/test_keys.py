@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import importlib
+import itertools
+import linecache
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import types
 
 import keras
 import pytest
@@ -443,14 +446,32 @@ def test_the_baseline_that_chooses_a_gans_epoch_is_in_its_key(study):
 # Code as text
 
 CODE = """
+import functools
 import keras
+import numpy as np
 from keras import ops
 from keras.ops import relu as act
 from helpers_of_{name} import OFFSET, TABLE, soften
 
 SCALE = 2.0
 EDGES = [0.5, 1.5]
+KERNEL = np.array([1, 2, 3])
+LARGEST = np.float32(4)
+CORNERS = {"left", "right"}
+PLACES = {("row", 1): 5}
+halve = functools.partial(np.multiply, 0.5)
 
+
+def first(x):
+    return x + 3
+
+
+def second(x):
+    return x - 4
+
+
+STEPS = [first, second]
+CHOICES = {"first": first, "second": second}
 
 def helper(x):
     return x * SCALE
@@ -470,7 +491,8 @@ def loss(real, fake, weight=1.5):
         total = inner(soften(fake)) * weight
     except ValueError as error:
         raise ValueError("went wrong") from error
-    return total + sum(spread) + TABLE["low"] + layers.Rescaling(1)(fake)
+    marks = (KERNEL, LARGEST, "left" in CORNERS, PLACES, halve(x), [step(x) for step in STEPS], CHOICES[weight], loss)
+    return total + sum(spread) + TABLE["low"] + layers.Rescaling(1)(fake) + len(marks)
 """
 HELPERS = """
 OFFSET = 1
@@ -491,6 +513,15 @@ EDITS = {
     "a constant": ("SCALE = 2.0", "SCALE = 3.0"),
     "a constant that is a list": ("[0.5, 1.5]", "[0.5, 1.0]"),
     "a helper": ("x * SCALE", "x / SCALE"),
+    "a number in an array": ("[1, 2, 3]", "[1, 2, 9]"),
+    "the shape of an array": ("np.array([1, 2, 3])", "np.array([[1, 2, 3]])"),
+    "the precision of an array": ("[1, 2, 3]", "[1, 2, 3], 'int32'"),
+    "a number of NumPy": ("np.float32(4)", "np.float32(5)"),
+    "a set": ('{"left", "right"}', '{"left", "top"}'),
+    "a dict whose names are no text": ('("row", 1)', '("row", 2)'),
+    "what a partial holds": ("0.5)", "0.25)"),
+    "a function in a list": ("x - 4", "x - 5"),
+    "the order of functions in a list": ("[first, second]", "[second, first]"),
     "an imported constant": ("OFFSET = 1", "OFFSET = 2"),
     "an imported dict": ('"low": 1', '"low": 3'),
     "a helper of an imported helper": ("x + 1\n", "x + 2\n"),
@@ -508,6 +539,8 @@ REWORDED = {
     "arguments": ("fake", "made"),
     "a caught error's name": ("as error:", "as problem:"),
     "a message": ("went wrong", "is wrong"),
+    "the order of a set": ('{"left", "right"}', '{"right", "left"}'),
+    "an entry of a registry": ('"second": second', '"second": second, "third": first'),
     "line breaks": ("sum(spread) + TABLE", "(\n        sum(spread)\n    ) + TABLE"),
     "annotations": ("(real, fake, weight=1.5):", "(real: object, fake, weight: float = 1.5) -> float:"),
 }
@@ -598,11 +631,60 @@ def test_recursion_ends():
     assert keys.describe(countdown) == keys.describe(countdown)
 
 
-def test_code_that_cannot_be_read_is_a_sentence():
+@pytest.fixture
+def run_cell(monkeypatch):
+    """A function that runs a notebook's cell as IPython does, and gives the notebook's names."""
+    notebook = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    cells = itertools.count()
+
+    def run(code):
+        name = f"<cell {next(cells)}>"
+        monkeypatch.setitem(linecache.cache, name, (len(code), None, code.splitlines(keepends=True), name))
+        exec(compile(code, name, "exec"), vars(notebook))
+        return notebook
+
+    return run
+
+
+def test_a_helper_and_a_constant_that_a_notebook_defines_anew_change_the_key(run_cell):
+    """Though the function that uses them is still the one of the first cell."""
+    notebook = run_cell("RATE = 1\n\ndef strength():\n    return 10 * RATE\n")
+    run_cell("def loss(x):\n    return strength() * x\n")
+    found = [keys.describe(notebook.loss)]
+    for edit in ("def strength():\n    return 99 * RATE\n", "RATE = 2\n"):
+        run_cell(edit)
+        found.append(keys.describe(notebook.loss))
+    run_cell("RATE = 1\n\ndef strength():\n    # as at first\n    return 10 * RATE\n")
+    assert len(set(found)) == 3 and keys.describe(notebook.loss) == found[0]
+
+
+def test_a_network_that_uses_what_a_notebook_defines_anew_has_another_key(run_cell):
+    notebook = run_cell("import keras\n\ndef count_filters():\n    return 3\n")
+    run_cell(
+        "def build(next_seed):\n    image = keras.Input((8,))\n    return keras.Model(image, keras.layers.Dense(count_filters())(image))\n"
+    )
+    before = keys.describe_network(notebook.build)
+    run_cell("def count_filters():\n    return 4\n")
+    assert keys.describe_network(notebook.build) != before
+
+
+def test_code_that_cannot_be_read_is_a_sentence(run_cell):
+    """Python doesn't find the source of a notebook's class, and of nothing that is put together while a program runs."""
     space = {"__name__": "__main__"}
     exec("def unseen(x):\n    return x", space)
-    with pytest.raises(ValueError, match="can't be read: define it by `def` in a file or in a notebook"):
-        keys.describe(space["unseen"])
+    notebook = run_cell("class Scale:\n    pass\n\ndef scale(x):\n    return Scale()(x)\n")
+    for function in (space["unseen"], notebook.scale):
+        with pytest.raises(ValueError, match="define a function by `def` in a file or in a notebook, and a class in a file"):
+            keys.describe(function)
+
+
+def test_a_constant_that_no_key_can_hold_is_a_sentence(write_module):
+    module = write_module(("SCALE = 2.0", "SCALE = range(2)"))
+    with pytest.raises(
+        ValueError, match=r"key can't hold range\(0, 2\), a range: make it inside the function that uses it, or"
+    ):
+        keys.describe(module.loss)
 
 
 # The same in every process

@@ -74,7 +74,7 @@ def test_no_network(checkout):
 def installed(checkout):
     """A checkout whose Python prints what it's called with."""
     write_program(checkout / ".venv" / "bin" / "python", 'case "$2" in -c) echo 1;; *) printf "%s\\0" "$@";; esac\n')
-    (checkout / ".venv" / "installed").touch()
+    shutil.copy(checkout / "requirements.lock", checkout / ".venv" / "installed")
     return checkout
 
 
@@ -119,21 +119,65 @@ def test_a_misspelt_parameter_is_one_sentence(installed):
     assert not done.stdout
 
 
-def test_a_python_that_is_gone_behind_the_environment_is_repaired(installed):
-    """As after an update of the system's Python: `.venv/bin/python` is a link to nowhere."""
-    python = installed / ".venv" / "bin" / "python"
-    python.unlink()
-    python.symlink_to("/nowhere/python3.12")
-    new = write_program(
+@pytest.fixture
+def new_python(installed):
+    """A Python that makes an environment of itself in `.venv`."""
+    return write_program(
         installed / "new-python",
-        'case "$1 $2" in "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python.new; mv .venv/bin/python.new .venv/bin/python;; '
+        'case "$1 $2" in "-m venv") rm -rf .venv/*; mkdir -p .venv/bin; cp "$0" .venv/bin/python;; '
         '"-c "*) exit;; "-E -c") echo 1; exit;; esac\necho "$@"\n',
     )
-    done = make(installed, "study", f"PYTHON={new}")
+
+
+def lose_python(checkout):
+    """As after an update of the system's Python: `.venv/bin/python` is a link to nowhere."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.12")
+
+
+def edit_lock(checkout):
+    with open(checkout / "requirements.lock", "a") as lock:
+        lock.write("another-package==1.0\n")
+
+
+BROKEN = pytest.mark.parametrize("break_it", [lose_python, edit_lock])
+
+
+@BROKEN
+def test_an_environment_that_no_longer_fits_is_made_again(installed, new_python, break_it):
+    break_it(installed)
+    done = make(installed, "study", f"PYTHON={new_python}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Installing the packages" in done.stdout and "notebooks/run.py" in done.stdout
-    done = make(installed, "study", f"PYTHON={new}")
+    done = make(installed, "study", f"PYTHON={new_python}")
     assert "Installing" not in done.stdout, "once"
+
+
+def test_a_lock_that_is_newer_and_says_the_same_costs_nothing(installed, new_python):
+    """As in a fresh clone, whose files are all new."""
+    os.utime(installed / ".venv" / "installed", (0, 0))
+    done = make(installed, "study", f"PYTHON={new_python}")
+    assert "Installing" not in done.stdout and done.returncode == 0
+
+
+@BROKEN
+def test_an_environment_behind_a_link_is_left_as_it_is(installed, new_python, break_it):
+    """It is another folder's, where something may be running with it."""
+    elsewhere = installed / "another folder" / "environment"
+    elsewhere.parent.mkdir()
+    (installed / ".venv").rename(elsewhere)
+    (installed / ".venv").symlink_to(elsewhere)
+    assert make(installed, "study").returncode == 0, "one that fits is used"
+    break_it(installed)
+    before = sorted(elsewhere.rglob("*"))
+    done = make(installed, "study", f"PYTHON={new_python}")
+    assert done.returncode != 0
+    assert done.stdout.startswith(
+        f".venv is a symbolic link to '{elsewhere}', which doesn't hold the packages of requirements.lock"
+    )
+    assert "remove the link with 'rm .venv' and run make again" in done.stdout
+    assert (installed / ".venv").is_symlink() and sorted(elsewhere.rglob("*")) == before
 
 
 def test_a_broken_python_setting_of_the_shell_does_not_cost_the_environment(installed):

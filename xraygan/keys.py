@@ -9,7 +9,6 @@ What a library does is known by its name alone: a run's record says which versio
 """
 
 import ast
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,6 +18,8 @@ import json
 import sys
 import textwrap
 import types
+
+import numpy as np
 
 HOLDS_LAYER_NAMES = ("name", "keras_history", "input_layers", "output_layers")
 NOT_WRITTEN = ("returns", "annotation", "type_comment", "decorator_list", "ctx")
@@ -40,42 +41,76 @@ def choose(registry, name, parameter):
     return registry[name]
 
 
-def describe(value):
-    """Write a value out as JSON holds it: dataclasses by their fields, functions and classes by a hash of their code.
+def describe(value, _callers=()):
+    """Write a value out as JSON holds it: dataclasses by their fields, functions and classes by a hash of their code, arrays by one of their bytes.
 
     A field whose metadata says `{"key": False}`, such as the words that explain an arm, is left out.
+
+    Raises:
+        ValueError: it is of a kind that can't be written out, or is a function whose source can't be read.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("key", True)]
-        return {field.name: describe(getattr(value, field.name)) for field in fields}
+        return {field.name: describe(getattr(value, field.name), _callers) for field in fields}
     if isinstance(value, dict):
-        return {str(name): describe(entry) for name, entry in value.items()}
+        return {str(name): describe(entry, _callers) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(entry) for entry in value]
+        return [describe(entry, _callers) for entry in value]
+    if isinstance(value, set | frozenset):
+        return sorted((describe(entry, _callers) for entry in value), key=json.dumps)
     if isinstance(value, functools.partial):
-        return describe([value.func, value.args, value.keywords])
-    return digest(write_code(value), 16) if callable(value) else value
+        return describe([value.func, value.args, value.keywords], _callers)
+    return _describe_one(value, _callers)
+
+
+def _describe_one(value, callers):
+    """`describe` of what holds no other values."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+        return [value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()[:16]]
+    if callable(value) and hasattr(value, "__name__"):
+        is_followed = _is_ours(sys.modules[getattr(value, "__module__", None) or "builtins"])
+        return digest(write_code(value, callers), 16) if is_followed else value.__name__
+    raise ValueError(
+        f"a training's key can't hold {value!r}, a {type(value).__name__}: make it inside the function that uses it, or write it as numbers, text, "
+        "a list, a dict, a set or a NumPy array of these."
+    )
 
 
 # Functions
 
 
-@functools.cache
+def _remember(describe):
+    """`functools.cache`, but not of what a notebook defines: its next cell may define a helper of it anew."""
+    remembered = functools.cache(describe)
+
+    @functools.wraps(describe)
+    def look_up(function, *arguments):
+        return (describe if function.__module__ == "__main__" else remembered)(function, *arguments)
+
+    look_up.cache_clear = remembered.cache_clear
+    return look_up
+
+
+@_remember
 def write_code(function, _callers=()):
     """The code of a function or class as text in which only what it computes can be seen.
 
-    Functions and classes of this project that it uses are followed, and so is what a function that another one made has from there. A registry (a
-    dict of functions) stays a name: which entry is used, a description says.
+    Functions, classes and constants of this project or of a notebook that it uses are followed, and so is what a function that another one made has
+    from there. A registry (a dict of functions or descriptions) stays a name: which entry is used, a description says.
 
     Raises:
-        ValueError: its source can't be read.
+        ValueError: its source can't be read, or a constant that it uses can't be written out.
     """
     if function in _callers:
         return "itself"
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError) as error:
-        raise ValueError(f"the code of {function!r} can't be read: define it by `def` in a file or in a notebook.") from error
+        raise ValueError(
+            f"the code of {function!r} can't be read: define a function by `def` in a file or in a notebook, and a class in a file."
+        ) from error
     enclosed = inspect.getclosurevars(function).nonlocals if isinstance(function, types.FunctionType) else {}
     node = _Canonical(vars(sys.modules[function.__module__]) | enclosed, (*_callers, function)).visit(tree.body[0])
     node.name = ""
@@ -139,17 +174,25 @@ class _Canonical(ast.NodeTransformer):
             value = inspect.unwrap(value)  # a decorator, TensorFlow's custom_gradient say, may stand around it
         if isinstance(value, types.FunctionType | type) and _is_ours(sys.modules[value.__module__]):
             return ast.Constant(digest(write_code(value, self.callers)))
-        if callable(value) or isinstance(value, types.ModuleType):
+        if hasattr(value, "__name__") or isinstance(value, types.ModuleType):
             return ast.Constant(getattr(value, "__name__", node))
-        with contextlib.suppress(TypeError):  # a registry, which no JSON holds, stays a name
+        try:
             return ast.Constant(json.dumps(value))
-        return node
+        except TypeError:
+            return node if _is_registry(value) else ast.Constant(json.dumps(describe(value, self.callers)))
+
+
+def _is_registry(value):
+    """Whether a value is a dict of functions, classes or descriptions, by their names."""
+    return isinstance(value, dict) and all(callable(entry) or dataclasses.is_dataclass(entry) for entry in value.values())
 
 
 def _is_ours(module):
     """Whether the code of a module is followed: not that of Python and of installed libraries, in site-packages or (Colab) dist-packages."""
-    file = getattr(module, "__file__", None) or "site-packages"
-    return "-packages" not in file and module.__name__.partition(".")[0] not in sys.stdlib_module_names
+    file, name = getattr(module, "__file__", None), module.__name__.partition(".")[0]
+    if not file:
+        return name == "__main__"  # a notebook
+    return "-packages" not in file and name not in sys.stdlib_module_names
 
 
 def _write(node):
@@ -164,7 +207,7 @@ def _write(node):
 # Networks
 
 
-@functools.cache
+@_remember
 def describe_network(build, *arguments):
     """A hash of the network that `build(*arguments, next_seed)` gives, whatever its code looks like.
 
