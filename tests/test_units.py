@@ -139,6 +139,25 @@ def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained)
     assert "trains on 30 images of COVID19, no more than the fewest" in scarcity.explain_nothing(too_few)
 
 
+def test_a_curve_that_ends_with_all_images_stays_one_where_replicates_differ_by_an_image(untrained, monkeypatch):
+    """Whole groups make it 30 training images in one replicate and 29 in another."""
+    sizes = {"scarce_counts": (12,), "scarce_seeds": (4,), "curve_counts": (12, 20, 60), "curve_seeds": 4}
+    study = replace(untrained, profile=replace(untrained.profile, arms=arms.NEEDED, **sizes))
+
+    def tabulate(study, wanted):
+        names = [{"setting": unit.setting.name, "arm": unit.arm, "seed": unit.seed} for unit in wanted]
+        real = [unit.setting.num_real or 30 - unit.seed % 2 for unit in wanted]
+        scores = dict.fromkeys(scarcity.SCORES, np.array(real) / 100)
+        return pd.DataFrame(names).assign(real_minority=real, **scores)
+
+    monkeypatch.setattr(tables, "tabulate_units", tabulate)
+    monkeypatch.setattr(units, "is_finished", lambda study, unit: True)
+    monkeypatch.setattr(tables, "compare_arms", lambda *_: None)
+    found = scarcity.summarise(study)
+    assert found.curve.groupby("num_real")["seed"].nunique().to_dict() == {12: 4, 20: 4, 30: 4}
+    assert found.worth["worth"].tolist() == [0, 0, 0]
+
+
 def test_what_will_be_left_out_is_said_before_anything_trains(untrained):
     """The phantom has 30 training, 8 validation and 10 test images of the minority, no further ones."""
     sentences = plan.describe_left_out(untrained)

@@ -142,6 +142,10 @@ def _write_advice(file):
 
 
 def _tabulate(study, wanted):
-    """`tables.tabulate_units` with the number of real images of the minority class that was asked for."""
-    table = tables.tabulate_units(study, wanted)
-    return table.assign(num_real=table["real_minority"])
+    """`tables.tabulate_units` with the number of real images of the minority class that was asked for.
+
+    A setting of all of them has the number of the run's own split; a replicate may have an image more or fewer (column real_minority).
+    """
+    counts, table = study.record["data"]["counts"]["train"], tables.tabulate_units(study, wanted)
+    asked = {unit.setting.name: unit.setting.num_real or counts[unit.setting.minority] for unit in wanted}
+    return table.assign(num_real=table["setting"].map(asked))
