@@ -179,7 +179,8 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     given = np.array([record.patient for record in records], dtype=str)[kept]
     of_patients, about_patients = _name_patients(given, loaded.facts, kept_labels, source.classes)
     about_pixels = [*_describe_range(loaded), _describe_plain(files[kept], loaded.images)]
-    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", *about_patients, *about_pixels]
+    about_files = [_describe_unused(source), f"Left out: {lost}." if lost else ""]
+    notes = [*source.listing.notes, *about_files, *about_patients, *about_pixels]
     return ImageSet(
         source,
         loaded.images,
@@ -193,6 +194,15 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
         formats,
         tuple(note for note in [*notes, inventory.describe_formats(formats)] if note),
     )
+
+
+def _describe_unused(source):
+    """A sentence about the classes that are there and weren't chosen, with their numbers of images; "" where all were."""
+    counts = Counter(record.label for record in source.listing.records)
+    unused = [f"{name!r} ({counts[name]} images)" for name in source.listing.classes if name not in source.classes]
+    if not unused:
+        return ""
+    return f"Classes that were left out: {tree.list_names(unused)}. CLASSES chooses the classes, and ALSO adds some for a second comparison."
 
 
 def _sort_records(source):
@@ -280,8 +290,8 @@ def _list_images(data):
     if split is None:
         layouts.explain_half_a_split(folder)
         split, place = layouts.find_unsplit_classes(folder)
-    elif parts == {"train"} and len(classes) > 1:
-        layouts.explain_unlabelled(folder)
+    else:
+        layouts.check_split(folder, split)
     listing = layouts.list_folders(folder, split, place)
     return _require_two_classes(replace(listing, notes=listing.notes + notes), folder)
 
@@ -346,9 +356,11 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
             f"{tree.list_names(map(repr, available))}{parted}."
         )
     if not wanted:
+        tree.check_alike(available)
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
         if len(wanted) > MANY_CLASSES:
-            raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.")
+            notes = "".join(f" {note}" for note in listing.notes)
+            raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.{notes}")
     twice = [name for name, count in Counter(wanted).items() if count > 1]
     if twice:
         fault = "that the run has already" if parameter == "ALSO" else "twice"
