@@ -466,7 +466,7 @@ def test_the_columns_of_cohen(flat):
     assert images.source.classes == tuple(f"Pneumonia-Viral-{name}" for name in CLASSES)
     assert len(images.files) == len(rows) - 5
     assert "5 rows of metadata.csv are CT" in images.describe()
-    assert "5 images in the folder aren't named in metadata.csv" in images.describe()
+    assert "aren't named" not in images.describe()
     assert len(set(images.patients)) > 50
 
 
@@ -575,7 +575,10 @@ def test_two_tables_are_asked_about(tmp_path):
 def test_a_table_one_folder_down_is_named(tmp_path):
     root = small(tmp_path / "xrays", ["archive/images"])
     write_csv(root / "archive" / "labels.csv", ("file", "label"), [("0.png", "A"), ("1.png", "B")])
-    with pytest.raises(ValueError, match="and here is archive: .* archive/labels.csv has labels: give DATA its path"):
+    with pytest.raises(
+        ValueError,
+        match="and here is archive: .* archive/labels.csv has labels and was not read: to use it, give DATA its path",
+    ):
         sources.find_source(str(root))
     assert sources.find_source(str(root / "archive" / "labels.csv")).classes == ("A", "B")
 
@@ -589,6 +592,11 @@ def test_a_table_about_few_images_of_class_folders_is_not_read_and_this_is_said(
     assert (
         "boxes.csv names 6 of 16 images only and was not read, since the folders say the classes; to use it, give DATA its path."
         in (source.listing.notes)
+    )
+    write_csv(root / "boxes.csv", ("image", "label", "patient"), [(*row, "p") for row in rows])
+    assert any(
+        note.endswith("give DATA its path. Its patients are used only where GROUPS is its path.")
+        for note in sources.find_source(str(root)).listing.notes
     )
     write_csv(root / "boxes.csv", ("image", "label"), rows + [(f"Normal/{index}.png", "A") for index in range(8)])
     assert sources.find_source(str(root)).classes == ("A", "B")
@@ -662,11 +670,22 @@ WRITTEN = {  # files, what rows say, the file that each means, an example of tho
 }
 
 
+SHARED = {  # of these cases, what several files are called
+    "a name that two have": ["0.png"],
+    "two suffixes": ["A/0"],
+    "other capitals of two": ["A/Im0.png"],
+    "other capitals of two at the top": ["Im0.png"],
+}
+
+
 @pytest.mark.parametrize("case", WRITTEN)
 def test_a_row_means_one_file_and_no_two_paths_mean_the_same(case):
     files, written, expected, example = WRITTEN[case]
-    found, said = labels.find_files(written, files, "/some/xrays", "labels.csv")
+    found, ambiguous, said = labels.find_files(written, files, "/some/xrays", "labels.csv")
     assert found == expected
+    assert sorted(ambiguous) == sorted(SHARED.get(case, []))
+    if ambiguous:
+        assert f"1 rows of labels.csv write a name that several images have, {SHARED[case][0]} say: write" in said.pop(0)
     assert [sentence.rpartition(": ")[2] for sentence in said] == ([f"{example}, say."] if example else [])
 
 
@@ -676,6 +695,17 @@ def test_rows_about_a_folder_that_is_not_there_are_missing(tmp_path):
     write_csv(root / "labels.csv", ("file", "label"), rows)
     with pytest.raises(ValueError, match=r"9 of 18 images can't be used.*missing \(9\): hospital2/0.png"):
         read(root, "AB")
+
+
+def test_names_that_several_images_have_are_no_missing_files(tmp_path):
+    root = small(tmp_path / "xrays", ["x", "y", "z"], count=9)
+    rows = [(f"{name}/{index}.png", "AB"[index % 2]) for name in "xy" for index in range(9)]
+    write_csv(root / "labels.csv", ("file", "label"), [*rows, ("0.png", "A"), ("1.png", "A")])
+    with pytest.raises(ValueError, match=r"2 of 20 images can't be used.*ambiguous names \(2\): 0.png; 1.png"):
+        read(root, "AB")
+    assert any(
+        "2 rows of labels.csv write a name that several" in note for note in sources.find_source(str(root)).listing.notes
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949"])

@@ -463,12 +463,17 @@ def _describe_rest(tree, seen):
     return sentences
 
 
+def find_parents(tree, folders):
+    """The folders of a tree in which class folders stand, `folders` as of `list_folders`."""
+    above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
+    return [folder for folder in walk(tree) if folder.path in above]
+
+
 def _describe_empty(tree, folders):
     """Sentences about what stands beside the class folders and may be meant as a class: folders without images, archives, links to nowhere."""
-    above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
     chosen = {folder for class_folders in folders.values() for folder in class_folders}
     sentences = []
-    for parent in (folder for folder in walk(tree) if folder.path in above):
+    for parent in find_parents(tree, folders):
         others = {child: set(count_others(child)) for child in parent.folders.values() if not child.num_images}
         empty = [child for child, kinds in others.items() if child not in chosen and not (kinds and kinds <= set(TEXTS))]
         if empty:
