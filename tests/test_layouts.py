@@ -288,6 +288,20 @@ def test_folders_that_may_be_patients_are_asked_about(folders, said, tmp_path):
     assert any(f"The class folders are called {said}" in note for note in notes) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("inner", "asked"),
+    [({"Seoul": "ABC", "Busan": "AB"}, True), ({"ILL": "123", "WELL": "12"}, False), ({"ILL": "AB", "WELL": "BC"}, False)],
+)
+def test_folders_that_share_the_names_of_folders_in_them_are_asked_about(inner, asked, tmp_path):
+    folders = [f"{part}/{name}/{each}" for part in ("train", "test") for name, below in inner.items() for each in below]
+    source = sources.find_source(str(small(tmp_path / "xrays", folders)))
+    assert source.classes == tuple(sorted(inner))
+    assert (
+        any("Busan, Seoul were taken for the classes, and each of them holds A, B" in note for note in source.listing.notes)
+        == asked
+    )
+
+
 @pytest.mark.parametrize("split", [True, False], ids=["split", "no split"])
 def test_folders_of_patients_in_class_folders_are_no_classes(split, tmp_path):
     """Of the same names in both classes, as where each class counts its own patients, and of others."""

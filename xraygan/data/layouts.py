@@ -310,7 +310,7 @@ def require_classes(classes):
             f"{make_printable(' and '.join(split))} are called like parts of a split, and not like classes. The layout expected is {LAYOUT}, or "
             "a CSV beside the images with the columns file, label and split."
         )
-    inner = {name: {below for folder in folders for below in _find_filled(folder)} for name, folders in classes.items()}
+    inner = _list_inner(classes)
     first = next(iter(inner.values()))
     are_patients = folder_names.are_numbered(first) and not folder_names.are_numbered(classes)
     if len(first) > 1 and all(names == first for names in inner.values()) and not are_patients:
@@ -330,6 +330,22 @@ def require_classes(classes):
             f"{named} are called like images or masks, and not like classes: name the class of each image in a CSV with the columns file and "
             "label, or put the images of each class into a folder of its name."
         )
+
+
+def _list_inner(classes):
+    """The names of the folders with images in each class's folders, as `find_classes` finds them: {class: set}."""
+    return {name: {below for folder in folders for below in _find_filled(folder)} for name, folders in classes.items()}
+
+
+def _describe_repeated(classes):
+    """A sentence where all class folders hold two folders or more of the same names, and some hold others; else ""."""
+    shared = set.intersection(*_list_inner(classes).values()) if len(classes) > 1 else set()
+    if len(shared) < 2 or folder_names.are_numbered(shared) or not all(map(folder_names.list_words, shared)):
+        return ""
+    return (
+        f"{make_printable(list_names(classes))} were taken for the classes, and each of them holds {make_printable(list_names(sorted(shared)))}: if "
+        "these are the classes, name the class of each image in a CSV with the columns file and label."
+    )
 
 
 def has_class_folders(tree):
@@ -357,7 +373,12 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    about = [f"The images were found in {place}." if place else "", folder_names.describe_numbered(classes)]
+    merged = {name: [each for (_, label), found in folders.items() if label == name for each in found] for name in classes}
+    about = [
+        f"The images were found in {place}." if place else "",
+        folder_names.describe_numbered(classes),
+        _describe_repeated(merged),
+    ]
     notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
     collector.seen = {folder for class_folders in folders.values() for folder in class_folders}
