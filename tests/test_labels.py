@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import utils
-from xraygan.data import csv_tables, folder_names, sources, tree
+from xraygan.data import audit, csv_tables, folder_names, sources, tree
 
 
 def draw(root, *folders, count=4):
@@ -72,18 +72,110 @@ def test_a_table_for_each_part_is_joined_to_a_split(tmp_path, layout):
             "labels.csv",
             ["Image File,Findings", "0.png,A"],
             "utf-8",
-            "labels.csv has no column label; its columns are Image File, Findings.",
+            "labels.csv was not used: it has no column label; its columns are Image File, Findings.",
         ),
-        ("truth.tsv", ["a\tb", "0.png\tA"], "utf-8", "truth.tsv has no column file and no label; its columns are a, b."),
-        ("labels.xlsx", ["PK"], "utf-8", "labels.xlsx is a workbook: save it as CSV."),
+        (
+            "truth.tsv",
+            ["a\tb", "0.png\tA"],
+            "utf-8",
+            "truth.tsv was not used: it has no column file and no label; its columns are a, b.",
+        ),
+        ("labels.xlsx", ["PK"], "utf-8", "Workbooks aren't read, and to use one, save it as CSV: labels.xlsx."),
+        ("labels.csv", [""], "utf-8", "labels.csv is empty."),
+        (
+            "labels.txt",
+            ["file label", "0.png A"],
+            "utf-8",
+            "labels.txt was not used: blanks part its columns file, label; write commas",
+        ),
+        ("labels.txt", ["0.png A", "1.png B"], "utf-8", "labels.txt was not used: it has no headings above its first image"),
+        ("labels.csv", ["0.png,A", "1.png,B"], "utf-8", "labels.csv was not used: it has no headings above its first image"),
+        (
+            "test_list.txt",
+            ["0.png", "1.png"],
+            "utf-8",
+            "Lists of images were not used: test_list.txt. To part train and test by them,",
+        ),
+        (
+            "l.csv",
+            ["file,patient", "0.png,p"],
+            "utf-8",
+            "its columns are file, patient. Its patients are used only where GROUPS is its path.",
+        ),
     ],
 )
 def test_a_table_that_is_not_understood_is_named(tmp_path, name, lines, encoding, message):
+    """Where the run stops, where it goes on with class folders at the top or deeper, and where it goes on with another table."""
     root = draw(tmp_path / "xrays", "images")
     write(root / name, *lines, encoding=encoding)
     with pytest.raises(ValueError, match="at least two classes") as caught:
         sources.find_source(str(root))
     assert message in str(caught.value) and "left out: images" not in str(caught.value)
+    draw(root, "A/site", "B/site")
+    assert message in read(root).describe()
+    write(root / "truth.csv", "file,label", *(f"images/{index}.png,{'AB'[index % 2]}" for index in range(4)))
+    assert message in read(root).describe()
+    deeper = draw(tmp_path / "deeper", "set/A", "set/B")
+    write(deeper / "set" / name, *lines, encoding=encoding)
+    assert message.replace(name, f"set/{name}") in read(deeper).describe()
+
+
+@pytest.mark.parametrize("text", ["Images, and their labels\nare in folders.\n", "", "One line of words and files\n"])
+def test_a_text_that_is_no_table_is_passed_over(text, tmp_path):
+    root = draw(tmp_path / "xrays", "A", "B")
+    (root / "README.txt").write_text(text)
+    assert read(root).describe() == ""
+
+
+def test_a_table_deeper_down_beside_class_folders_is_named(tmp_path):
+    root = draw(tmp_path / "xrays", "set/A", "set/B")
+    write(root / "set" / "labels.csv", "file,label", "A/0.png,ill")
+    assert "set/labels.csv has labels and was not read: to use it, give DATA its path." in read(root).describe()
+
+
+PATIENTS = {  # a table beside folders of patients, Kim0 and so on, with an image 0.png in each: its lines, and what is said with the refusal
+    "patients": (["patient,label", *(f"Kim{index},A" for index in range(4))], "labels.csv was not used: it has no column file"),
+    "some of them": (["patient,sex", *(f"Kim{index},F" for index in range(1, 4))], "it has no column file and no label"),
+    "in a column file": (["file,label", *(f"Kim{index},A" for index in range(4))], "None of the 4 files that labels.csv names"),
+    "names that repeat": (
+        ["patient,file,label", *(f"Kim{index},0.png,A" for index in range(4))],
+        "4 rows of labels.csv write a name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PATIENTS)
+@pytest.mark.parametrize("above", ["", "set/"])
+def test_folders_that_a_table_calls_patients_are_no_classes(case, above, tmp_path):
+    lines, said = PATIENTS[case]
+    root = draw(tmp_path / "xrays", *(f"{above}Kim{index}" for index in range(4)), count=1)
+    write(root / above / "labels.csv", *lines)
+    message = (
+        rf"folders Kim0, Kim1, Kim2, Kim3 stand in the column '\w+' of {above}labels.csv, .* file \({above}Kim0/0.png, say\)"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        sources.find_source(str(root))
+    assert above or said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["file,patient", *(f"{index}.png,{index}" for index in range(9))],  # patients 0 to 8, and grades 0 to 2
+        ["file,group", *(f"{index}.png,{index % 3}" for index in range(9))],  # a group of people
+        ["patient,sex", '"0,F', "1,F", "2,F"],
+    ],
+)
+def test_class_folders_called_like_a_few_patients_stay_classes(lines, tmp_path):
+    root = draw(tmp_path / "xrays", "0", "1", "2")
+    write(root / "patients.csv", *lines)
+    assert sources.find_source(str(root)).classes == ("0", "1", "2")
+
+
+def test_a_heading_that_stands_twice_is_said(tmp_path):
+    root = draw(tmp_path / "xrays", "images")
+    write(root / "labels.csv", "file,label,label", "0.png,A,x", "1.png,B,x")
+    assert "label from 'label'. Several of its columns are called 'label': the first of them was used." in read(root).describe()
 
 
 @pytest.mark.parametrize(
@@ -193,3 +285,12 @@ def test_a_class_with_a_blank_that_looks_like_another_is_shown_with_its_signs(tm
     root = draw(tmp_path / "xrays", "A B", "C")
     with pytest.raises(ValueError, match=r"CLASSES names 'A\\xa0B'; the classes there are 'A B', 'C'\.$"):
         sources.find_source(str(root), "A\N{NO-BREAK SPACE}B,C")
+
+
+def test_rows_of_groups_whose_name_several_images_have_are_said(tmp_path):
+    root = draw(tmp_path / "xrays", "A", "B")
+    images = read(root)
+    groups = write(tmp_path / "groups.csv", "file,group", "A/0.png,p", "1.png,p", "2.png,q", "gone.png,q")
+    _, said = audit.read_groups(str(groups), images)
+    assert "2 rows of GROUPS write a name that several images have, 1.png say: write each with its folder and suffix." in said
+    assert "1 rows of GROUPS name no image of this run." in said

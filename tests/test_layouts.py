@@ -62,6 +62,11 @@ LAYOUTS = {  # where a file of the plain layout lies, and words that are said of
     "three folders down": (lambda part, name, file: f"a/b c/Dät/{part}/{name}/{file}", "were found in a/b c/Dät"),
     "subfolders": (lambda part, name, file: f"{part}/{name}/clinic {int(file[8:12]) // 100}/{file}", "in subfolders"),
     "images in each class": (lambda part, name, file: f"{part}/{name}/images/{file}", "in subfolders"),
+    "a lone folder in each part": (lambda part, name, file: f"{part}/{part} data/x/{name}/{file}", ""),
+    "hospitals in each class": (
+        lambda part, name, file: f"{part}/{name}/Hospital{'AB'[int(file[8:12]) > 4]}/{file}",
+        "in subfolders",
+    ),
     "images in each part": (lambda part, name, file: f"{part}/images/{name}/{file}", ""),
     "parts in each class": (lambda part, name, file: f"{name}/{part}/{file}", "each class folder's own train and test"),
 }
@@ -123,7 +128,7 @@ def small(root, folders, count=3):
     """Tiny images: `folders` is a list of places below `root`."""
     for place_, name in enumerate(folders):
         for index in range(count):
-            utils.save_png(np.full((20, 20), 10 * place_ + index, np.uint8), root / name / f"{index}.png")
+            utils.save_png(np.full((20, 20), (10 * place_ + index) % 256, np.uint8), root / name / f"{index}.png")
     return root
 
 
@@ -137,8 +142,38 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
         ["train/A", "train/B"],
         "xrays has a folder 'train' and has no folder 'test' or 'val' beside it: add xrays/test/CLASS, or give DATA",
     ),
-    "test alone": (["TEST/A", "TEST/B"], "xrays has 'TEST' and has no folder 'train' beside it"),
-    "test and val": (["test/A", "val/A", "test/B"], "xrays has 'test' and 'val' and has no folder 'train'"),
+    "test alone": (["TEST/A", "TEST/B"], "xrays has a folder 'TEST' and has no folder 'train' beside it"),
+    "test and val": (["test/A", "val/A", "test/B"], "xrays has the folders 'test' and 'val' and has no folder 'train'"),
+    "a slip in train": (
+        ["trian/A", "trian/B", "test/A", "test/B"],
+        r"no folder 'train' beside it: 'trian' \(6 images\) stands there and is probably meant: rename it to 'train'\. The layout",
+    ),
+    "a slip in test": (
+        ["train/A", "train/B", "tets/A", "tets/B"],
+        r"no folder 'test' or 'val' beside it: 'tets' \(6 images\) stands there and is probably meant: rename it to 'test'\. The",
+    ),
+    "another word for validation": (
+        ["train/A", "train/B", "evaluation/A", "evaluation/B", "more/A"],
+        r"'evaluation' \(6 images\) stands there and is probably meant: rename it to 'val'\. The layout",
+    ),
+    "another word for test": (
+        ["train/A", "train/B", "unseen/A", "unseen/B"],
+        r"beside it: if 'unseen' \(6 images\) is meant, rename it to 'test'; else add xrays/test/CLASS, or give DATA the path …/xrays/train",
+    ),
+    "a class called TR": (
+        ["TR", "NORMAL", "COVID"],
+        "has a folder 'TR' and has no .* beside it: if 'TR' is a class, rename it, .* a CSV .*; if it is a part of the split, add xrays/test/CLASS",
+    ),
+    "a class called Dev": (["Dev", "NORMAL"], "no folder 'train' beside it: if 'Dev' is a class, rename it, or name the class"),
+    "a split of one class": (
+        ["A/train", "A/test", "B"],
+        r"the folders 'test' and 'train' in 'A' were taken for the parts of a split, and beside 'A' stand folders without all of these: "
+        r"'B' \(3 images\)\. Give each class folder its own 'test' and 'train', or put",
+    ),
+    "a class without a test": (
+        ["x/A/train", "x/A/test", "x/B/train"],
+        r"in 'A' were taken for .* without all of these: 'B' \(3 images\)",
+    ),
     "train in the classes": (["A/train", "B/train"], "A has a folder 'train' and has no folder 'test'"),
     "two places": (
         ["one/train/A", "one/test/A", "two/train/A", "two/test/A"],
@@ -153,11 +188,27 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     "nothing": ([], "at least two classes, and here is none: xrays holds 0 images itself, and no folder"),
     "hospitals": (
         ["siteA/NORMAL", "siteA/COVID19", "siteB/NORMAL", "siteB/COVID19"],
-        "siteA, siteB each hold COVID19, NORMAL: put",
+        "siteA, siteB each hold COVID19, NORMAL, and which of these are the classes can't be known: put",
+    ),
+    "hospitals in a split": (
+        [f"{part}/{site}/{name}" for part in ("train", "test") for site in ("Seoul", "Busan") for name in ("ILL", "WELL")],
+        "Busan, Seoul each hold ILL, WELL, and which of these are the classes can't be known: put .* in a CSV with the columns",
+    ),
+    "hospitals in a split, one without a class in test": (
+        ["train/A/ILL", "train/A/WELL", "train/B/ILL", "train/B/WELL", "test/A/ILL", "test/B/WELL", "test/B/ILL"],
+        "A, B each hold ILL, WELL, and which",
+    ),
+    "hospitals in train alone": (
+        ["train/A/ILL", "train/A/WELL", "train/B/ILL", "train/B/WELL", "test/1"],
+        "A, B each hold ILL, WELL, and which",
+    ),
+    "patients with series": (
+        [f"patient{number}/series{series}" for number in (1, 2) for series in (1, 2)],
+        "patient1, patient2 each hold series1, series2, and which",
     ),
     "folds": (
         [f"fold{fold}/{name}" for fold in (1, 2, 3) for name in "AB"],
-        "fold1, fold2, fold3 each hold A, B: put the images of",
+        "fold1, fold2, fold3 each hold A, B, and which of these are the classes can't be known",
     ),
     "parts in the classes' names": (
         ["train_A", "train_B", "test_A", "test_B"],
@@ -185,7 +236,11 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     ),
     "other capitals in a part": (
         ["train/Normal", "test/NORMAL", "train/COVID", "test/COVID"],
-        "here is COVID: .* left out: test/NORMAL, train/Normal \\(other capitals\\?\\).",
+        r"here is COVID: .* left out: 'test/NORMAL', 'train/Normal' \(other capitals or blanks\?\)\.",
+    ),
+    "a blank in a part": (
+        ["train/NORMAL ", "test/NORMAL", "train/COVID", "test/COVID"],
+        r"here is COVID: .* left out: 'test/NORMAL', 'train/NORMAL ' \(other capitals or blanks\?\)\.",
     ),
     "a folder of all images beside another": (
         ["images/A", "images/B", "thumbnails"],
@@ -193,7 +248,19 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     ),
     "capitals alone": (
         ["Normal", "NORMAL", "COVID"],
-        "the classes NORMAL, Normal differ in capitals only: give them one name, or choose",
+        "the classes 'NORMAL', 'Normal' differ in capitals or blanks only: give them one name, or choose",
+    ),
+    "capitals beside the study's classes": (
+        ["NORMAL", "normal", "COVID19"],
+        "the classes 'NORMAL', 'normal' differ in capitals or blanks only",
+    ),
+    "blanks alone": (
+        ["viral pneumonia", "viral  pneumonia", "B"],
+        "the classes 'viral  pneumonia', 'viral pneumonia' differ in",
+    ),
+    "seventy patients": (
+        [f"patient_{number}" for number in range(31)],
+        "there are 31 classes: .* Choose some with CLASSES. The class folders are called patient_0",
     ),
 }
 
@@ -212,12 +279,43 @@ def test_a_near_miss_says_what_was_seen_and_what_to_write(case, tmp_path):
     [
         (["files/p10/1", "files/p11/2"], "p10, p11"),
         (["patient001", "patient002"], "patient001, patient002"),
+        (["SiteA", "SiteB"], "SiteA, SiteB"),
         (["grade0", "grade1"], ""),
     ],
 )
 def test_folders_that_may_be_patients_are_asked_about(folders, said, tmp_path):
     notes = sources.find_source(str(small(tmp_path / "xrays", folders))).listing.notes
     assert any(f"The class folders are called {said}" in note for note in notes) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("inner", "asked"),
+    [({"Seoul": "ABC", "Busan": "AB"}, True), ({"ILL": "123", "WELL": "12"}, False), ({"ILL": "AB", "WELL": "BC"}, False)],
+)
+def test_folders_that_share_the_names_of_folders_in_them_are_asked_about(inner, asked, tmp_path):
+    folders = [f"{part}/{name}/{each}" for part in ("train", "test") for name, below in inner.items() for each in below]
+    source = sources.find_source(str(small(tmp_path / "xrays", folders)))
+    assert source.classes == tuple(sorted(inner))
+    assert (
+        any("Busan, Seoul were taken for the classes, and each of them holds A, B" in note for note in source.listing.notes)
+        == asked
+    )
+
+
+@pytest.mark.parametrize("split", [True, False], ids=["split", "no split"])
+def test_folders_of_patients_in_class_folders_are_no_classes(split, tmp_path):
+    """Of the same names in both classes, as where each class counts its own patients, and of others."""
+    names = [f"{name}/{inner}" for name in ("ILL", "WELL") for inner in ("patient1", "patient2", f"{name[0]}/1")]
+    folders = [f"{part}/{name}" for part in ("train", "test") for name in names] if split else names
+    assert sources.find_source(str(small(tmp_path / "xrays", folders))).classes == ("ILL", "WELL")
+
+
+@pytest.mark.parametrize("above", ["archive/Radiography", "Set/Set/Set"])
+def test_class_folders_are_found_through_folders_that_stand_alone(above, tmp_path):
+    folders = [f"{above}/{name}/{inner}" for name in "AB" for inner in ("images", "masks")]
+    listing = sources.find_source(str(small(tmp_path / "xrays", folders))).listing
+    assert listing.classes == ("A", "B") and len(listing.records) == 6
+    assert f"The images were found in {above}." in listing.notes
 
 
 def test_masks_are_known_by_names_in_camel_case():
@@ -382,7 +480,7 @@ def test_the_columns_of_cohen(flat):
     assert images.source.classes == tuple(f"Pneumonia-Viral-{name}" for name in CLASSES)
     assert len(images.files) == len(rows) - 5
     assert "5 rows of metadata.csv are CT" in images.describe()
-    assert "5 images in the folder aren't named in metadata.csv" in images.describe()
+    assert "aren't named" not in images.describe()
     assert len(set(images.patients)) > 50
 
 
@@ -405,7 +503,14 @@ WRONG_TABLES = {
     ),
     "slash and dash": ("file,label\nimages/0.png,A/B\nimages/1.png,A-B\n", "differ in their slashes or accents only: A-B"),
     "one class": ("file,label\nimages/0.png,A\nimages/1.png,A\n", "at least two classes, and here is A"),
-    "capitals": ("file,label\nimages/0.png,COVID\nimages/1.png,covid\n", "the classes COVID, covid differ in capitals only"),
+    "capitals": (
+        "file,label\nimages/0.png,COVID\nimages/1.png,covid\n",
+        "the classes 'COVID', 'covid' differ in capitals or blanks",
+    ),
+    "capitals of the study's classes": (
+        "file,label\nimages/0.png,NORMAL\nimages/1.png,normal\nimages/2.png,COVID19\n",
+        "the classes 'NORMAL', 'normal' differ in capitals or blanks only",
+    ),
     "a long label": (
         f"file,label\nimages/0.png,{'가' * 70}\nimages/1.png,A\n",
         "has a name of 210 bytes, .* give it one of at most 200",
@@ -484,7 +589,10 @@ def test_two_tables_are_asked_about(tmp_path):
 def test_a_table_one_folder_down_is_named(tmp_path):
     root = small(tmp_path / "xrays", ["archive/images"])
     write_csv(root / "archive" / "labels.csv", ("file", "label"), [("0.png", "A"), ("1.png", "B")])
-    with pytest.raises(ValueError, match="and here is archive: .* archive/labels.csv has labels: give DATA its path"):
+    with pytest.raises(
+        ValueError,
+        match="and here is archive: .* archive/labels.csv has labels and was not read: to use it, give DATA its path",
+    ):
         sources.find_source(str(root))
     assert sources.find_source(str(root / "archive" / "labels.csv")).classes == ("A", "B")
 
@@ -498,6 +606,11 @@ def test_a_table_about_few_images_of_class_folders_is_not_read_and_this_is_said(
     assert (
         "boxes.csv names 6 of 16 images only and was not read, since the folders say the classes; to use it, give DATA its path."
         in (source.listing.notes)
+    )
+    write_csv(root / "boxes.csv", ("image", "label", "patient"), [(*row, "p") for row in rows])
+    assert any(
+        note.endswith("give DATA its path. Its patients are used only where GROUPS is its path.")
+        for note in sources.find_source(str(root)).listing.notes
     )
     write_csv(root / "boxes.csv", ("image", "label"), rows + [(f"Normal/{index}.png", "A") for index in range(8)])
     assert sources.find_source(str(root)).classes == ("A", "B")
@@ -571,11 +684,22 @@ WRITTEN = {  # files, what rows say, the file that each means, an example of tho
 }
 
 
+SHARED = {  # of these cases, what several files are called
+    "a name that two have": ["0.png"],
+    "two suffixes": ["A/0"],
+    "other capitals of two": ["A/Im0.png"],
+    "other capitals of two at the top": ["Im0.png"],
+}
+
+
 @pytest.mark.parametrize("case", WRITTEN)
 def test_a_row_means_one_file_and_no_two_paths_mean_the_same(case):
     files, written, expected, example = WRITTEN[case]
-    found, said = labels.find_files(written, files, "/some/xrays", "labels.csv")
+    found, ambiguous, said = labels.find_files(written, files, "/some/xrays", "labels.csv")
     assert found == expected
+    assert sorted(ambiguous) == sorted(SHARED.get(case, []))
+    if ambiguous:
+        assert f"1 rows of labels.csv write a name that several images have, {SHARED[case][0]} say: write" in said.pop(0)
     assert [sentence.rpartition(": ")[2] for sentence in said] == ([f"{example}, say."] if example else [])
 
 
@@ -585,6 +709,17 @@ def test_rows_about_a_folder_that_is_not_there_are_missing(tmp_path):
     write_csv(root / "labels.csv", ("file", "label"), rows)
     with pytest.raises(ValueError, match=r"9 of 18 images can't be used.*missing \(9\): hospital2/0.png"):
         read(root, "AB")
+
+
+def test_names_that_several_images_have_are_no_missing_files(tmp_path):
+    root = small(tmp_path / "xrays", ["x", "y", "z"], count=9)
+    rows = [(f"{name}/{index}.png", "AB"[index % 2]) for name in "xy" for index in range(9)]
+    write_csv(root / "labels.csv", ("file", "label"), [*rows, ("0.png", "A"), ("1.png", "A")])
+    with pytest.raises(ValueError, match=r"2 of 20 images can't be used.*ambiguous names \(2\): 0.png; 1.png"):
+        read(root, "AB")
+    assert any(
+        "2 rows of labels.csv write a name that several" in note for note in sources.find_source(str(root)).listing.notes
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949"])

@@ -119,7 +119,17 @@ def test_class_in_one_part_only_is_left_out(tmp_path):
     data = make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in "AB"} | {"train/C": 2})
     source = sources.find_source(data)
     assert source.classes == ("A", "B")
-    assert "In one part of the split only, and left out: train/C." in source.listing.notes
+    assert "In one part of the split only, and left out: 'train/C'." in source.listing.notes
+
+
+def test_classes_that_are_not_chosen_are_said(tmp_path):
+    """The study's two classes go before a third, which ALSO may add."""
+    names = ("NORMAL", "COVID19", "PNEUMONIA")
+    source = sources.find_source(make_folder(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in names}))
+    assert source.classes == ("NORMAL", "COVID19")
+    said = sources.read_images(source, show_progress=False).describe()
+    assert "Classes that were left out: 'PNEUMONIA' (4 images). CLASSES chooses the classes, and ALSO adds some" in said
+    assert "left out" not in sources.read_images(sources.add_classes(source, "PNEUMONIA"), show_progress=False).describe()
 
 
 def test_the_fingerprint_follows_names_and_decoded_pixels(tmp_path):

@@ -43,7 +43,7 @@ def read_groups(path, image_set):
             f"GROUPS has no column {' and '.join(missing)}; its columns are {there}. Call that of the images file and that of the patients group."
         )
     written = table[columns["file"]]
-    found, sentences = labels.find_files(written, files, image_set.source.root or ".", "GROUPS")
+    found, ambiguous, sentences = labels.find_files(written, files, image_set.source.root or ".", "GROUPS")
     patient_of = {}
     for file, patient in zip(found, map(patients.clean, table[columns["group"]]), strict=True):
         if file is not None and patient and patient_of.setdefault(file, patient) != patient:
@@ -53,7 +53,7 @@ def read_groups(path, image_set):
             f"GROUPS names none of the images; it calls files like {next(iter(written), 'missing')!r}, and the images are called like "
             f"{str(files[0])!r}. Where two images have one name, write it with its folder."
         )
-    if gone := sum(file is None for file in found):
+    if gone := sum(file is None and text not in ambiguous for text, file in zip(written, found, strict=True)):
         sentences.append(f"{gone} rows of GROUPS name no image of this run.")
     names = np.array([patient_of.get(file, "") for file in files])
     unknown = files[names == ""]

@@ -11,6 +11,7 @@ import pandas as pd
 from xraygan import disk
 from xraygan.data import folder_names, tree
 
+PERSON = ("patient", "patientid", "subject", "subjectid")
 COLUMNS = {  # what a column is for, by its heading without blanks, signs and capitals; the first that is there counts
     "file": (
         "file",
@@ -32,8 +33,9 @@ COLUMNS = {  # what a column is for, by its heading without blanks, signs and ca
         *("label", "class", "findinglabels", "finding", "diagnosis", "labels", "category", "target"),
         *("classname", "disease", "pathology", "condition"),
     ),
-    "patient": ("patient", "patientid", "subject", "subjectid", "group"),
-    "group": ("group", "patient", "patientid", "subject", "subjectid"),  # of GROUPS
+    "patient": (*PERSON, "group"),
+    "group": ("group", *PERSON),  # of GROUPS
+    "person": PERSON,  # that can't be a group of healthy or ill people
     "split": ("split", "part", "subset", "datasettype", "partition"),
     "folder": ("folder",),  # Cohen's metadata.csv: the file lies in it
     "modality": ("modality",),

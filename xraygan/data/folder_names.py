@@ -1,5 +1,6 @@
 """What the names of people's folders say: a part of a split, a class, masks, one folder for all images, patients."""
 
+import difflib
 import os
 import re
 
@@ -18,6 +19,7 @@ NUMBERED = {  # what folders with a number are called that hardly are classes
     *("p", "pt", "patient", "subject", "case", "study", "series", "id", "sub", "uid"),
     *("fold", "site", "hospital", "center", "centre", "clinic", "batch"),
 }
+LOOKS_ALIKE = 0.7  # of difflib's ratio: "tets" and "test" have 0.75, "normal" and "train" 0.36
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
 
@@ -28,6 +30,14 @@ def name_part(name):
     for filler in ("set", "data"):  # "testset"
         joined = joined.removesuffix(filler)
     return next((part for part, names in PARTS.items() if joined in names), "")
+
+
+def guess_part(name, parts):
+    """Which of `parts` a folder's name looks like with a slip of the pen, "trian" or "evaluation" say; "" where it looks like none."""
+    words = {word: part for part in parts for word in PARTS[part]}
+    joined = "".join(word for word in list_words(decode_name(name)) if word not in FILLERS)
+    close = difflib.get_close_matches(joined, words, n=1, cutoff=LOOKS_ALIKE)
+    return words[close[0]] if close else ""
 
 
 def has_word(name, words):
@@ -63,10 +73,20 @@ def find_masks(names):
     return {name for name, match in matches.items() if match and match[1] in stems}
 
 
+def are_numbered(names):
+    """Whether folders are called like patients or hospitals that somebody numbered or lettered: "p10" and "p11", "SiteA" and "SiteB"."""
+    words = {_drop_letter(_read_words(name)[1]) for name in names}
+    return len(words) == 1 and () not in words and NUMBERED.issuperset(*words)
+
+
+def _drop_letter(words):
+    """Some words as a tuple, without one letter alone behind others."""
+    return tuple(words[:-1] if len(words) > 1 and len(words[-1]) == 1 else words)
+
+
 def describe_numbered(classes):
     """A sentence where the classes are called like patients or hospitals; else ""."""
-    words = {tuple(list_words(name)) for name in classes}
-    if len(words) != 1 or not NUMBERED.issuperset(*words) or () in words:
+    if not are_numbered(classes):
         return ""
     return (
         f"The class folders are called {make_printable(list_names(classes))}: if these aren't classes, name the class of each image in a CSV with "

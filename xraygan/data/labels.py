@@ -9,7 +9,7 @@ import pandas as pd
 from xraygan.data import csv_tables, folder_names, layouts, patients, tree
 from xraygan.data.layouts import Listing, Record
 
-MISSING = "missing"
+MISSING, AMBIGUOUS = "missing", "ambiguous names"  # kinds of files that a table names and that aren't found
 TABLES = (".csv", ".tsv", ".txt")
 WORKBOOK_SUFFIXES = (".xls", ".xlsx", ".ods")
 SEVERAL = "|"  # between the findings of one image, in NIH's table
@@ -28,22 +28,101 @@ def _list_tables(folder):
     return [folder.path / name for name in folder.others if name.lower().endswith(TABLES)]
 
 
-def describe_unread_tables(folder):
-    """A sentence about each table at the top of a tree that names no files or no labels, as far as its headings say."""
-    sentences = [
-        f"{tree.make_printable(tree.decode_name(name))} is a workbook: save it as CSV."
-        for name in folder.others
-        if name.lower().endswith(WORKBOOK_SUFFIXES)
-    ]
-    for path in _list_tables(folder):
-        headings = csv_tables.read_headings(path)
-        missing = [kind for kind in ("file", "label") if kind not in csv_tables.find_columns(headings)]
-        if missing and len(headings) > 1:
-            there = tree.make_printable(tree.list_names(headings))
-            sentences.append(
-                f"{tree.name_file(path, folder.path)} has no column {' and no '.join(missing)}; its columns are {there}."
-            )
-    return sentences[: tree.MAX_NAMED]
+def describe_unread_tables(folder, places=None):
+    """A sentence about each table that isn't one of labels, as far as its headings say.
+
+    Args:
+        folder: a tree.
+        places: the folders at whose tops tables are looked for; None for the tree's own.
+    """
+    places = [folder] if places is None else places
+    workbooks = [place.path / name for place in places for name in place.others if name.lower().endswith(WORKBOOK_SUFFIXES)]
+    tables = {path: csv_tables.read_headings(path) for place in places for path in _list_tables(place)}
+    lists = [path for path, headings in tables.items() if _is_list(headings)]
+    sentences = []
+    if workbooks:
+        named = tree.list_names(_name(path, folder) for path in workbooks)
+        sentences.append(f"Workbooks aren't read, and to use one, save it as CSV: {named}.")
+    if lists:
+        sentences.append(
+            f"Lists of images were not used: {tree.list_names(_name(path, folder) for path in lists)}. To part train and test by them, add a "
+            "column split with train or test to the table of labels."
+        )
+    about = [_explain_unread(headings, path, folder) for path, headings in tables.items() if path not in lists]
+    return [*sentences, *filter(None, about)][: tree.MAX_NAMED]
+
+
+def _name(path, folder):
+    return tree.name_file(path, folder.path)
+
+
+def _is_list(headings):
+    """Whether the first line of a table is the name of an image and nothing else, as in NIH's lists of train and test."""
+    return len(headings) == 1 and headings[0].strip().lower().endswith(tree.SUFFIXES)
+
+
+def _explain_unread(headings, path, folder):
+    """Why a table isn't one of labels, in a sentence; "" where it is one, or where it is something else."""
+    name, columns, words = _name(path, folder), csv_tables.find_columns(headings), " ".join(headings).split()
+    missing = [kind for kind in ("file", "label") if kind not in columns]
+    is_text = path.suffix.lower() == ".txt"  # it may be anything
+    if not missing or (is_text and not words):
+        return ""
+    if not words:
+        return f"{name} is empty."
+    if len(words) > 1 and words[0].lower().rstrip(",;").endswith(tree.SUFFIXES):
+        return f"{name} was not used: it has no headings above its first image; write file,label there, and commas between the fields."
+    if len(headings) == 1 and {"file", "label"} <= set(csv_tables.find_columns(words)):
+        return f"{name} was not used: blanks part its columns {', '.join(words)}; write commas instead."
+    if not columns and (is_text or len(headings) == 1):
+        return ""
+    there = tree.make_printable(tree.list_names(headings))
+    why = f"{name} was not used: it has no column {' and no '.join(missing)}; its columns are {there}."
+    return f"{why} {_explain_patients(columns)}".strip()
+
+
+def _explain_patients(columns):
+    """What to do for the patients of a table that isn't used for its labels; "" where it has none."""
+    return "Its patients are used only where GROUPS is its path." if {"file", "patient"} <= set(columns) else ""
+
+
+def explain_patients_of(tables):
+    """`_explain_patients` of the tables of `find_label_files`."""
+    return next(
+        filter(None, (_explain_patients(csv_tables.find_columns(csv_tables.read_headings(path))) for path in tables)), ""
+    )
+
+
+def require_no_patients(places, folder, listing):
+    """Stop where the class folders are called as a table calls its patients or files, so that they are no classes.
+
+    Args:
+        places: the folders whose tables are looked at.
+        folder: the tree that they are of.
+        listing: of its class folders.
+
+    Raises:
+        ValueError: with what to write into the table.
+    """
+    for path in (path for place in places for path in _list_tables(place)):
+        for heading, values in _read_names(path).items():
+            if 2 * len(values & set(listing.classes)) > max(len(values), len(listing.classes)):
+                raise ValueError(
+                    f"the folders {tree.make_printable(tree.list_names(listing.classes))} stand in the column {heading!r} of {_name(path, folder)}, "
+                    f"so they are taken for patients and not for classes: name each image there by its path in a column file "
+                    f"({listing.records[0].file}, say), with its class in a column label."
+                )
+
+
+def _read_names(path):
+    """What stands in the columns of a table that may name patients or, beside labels, folders: {heading: set of values}."""
+    columns = csv_tables.find_columns(csv_tables.read_headings(path))
+    kinds = [kind for kind in ("person", "file", "folder") if kind in columns and (kind == "person" or "label" in columns)]
+    try:
+        table = csv_tables.read_people_table(path, path.name) if kinds else None
+    except ValueError:
+        return {}  # whatever it is, it names nobody
+    return {columns[kind]: {tree.name_class(text.strip()) for text in table[columns[kind]]} for kind in kinds}
 
 
 def find_label_files(folder):
@@ -83,11 +162,20 @@ def name_tables(tables, folder):
     return " and ".join(tree.name_file(path, folder.path) for path in tables)
 
 
-def list_tables_below(folder):
-    """A sentence about the tables of labels further down in a tree, which aren't read unless DATA names one; [] where there is none."""
-    below = (child for child in tree.walk(folder) if child is not folder)
+def list_tables_below(folder, places=None):
+    """A sentence about the tables of labels further down in a tree, which aren't read unless DATA names one; [] where there is none.
+
+    Args:
+        folder: the tree.
+        places: the folders below it that are looked into; None for all.
+    """
+    below = [child for child in tree.walk(folder) if child is not folder] if places is None else places
     found = [tree.name_file(path, folder.path) for child in below for path in list_label_files(child)]
-    verb = "has labels: give DATA its path" if len(found) == 1 else "have labels: give DATA the path of one"
+    verb = (
+        "has labels and was not read: to use it, give DATA its path"
+        if len(found) == 1
+        else "have labels and were not read: to use one, give DATA its path"
+    )
     return [f"{tree.list_names(found)} {verb}."] if found else []
 
 
@@ -109,14 +197,15 @@ def list_labelled(folder, tables):
     records, lost, about_places = _match_rows(text[used], parts[used], files, folder.path, name)
     notes += about_rows + about_places
     if not records:
-        return Listing(folder.path, [], (), lost, {}, [_explain_nothing(name, _write_paths(text[used]), files)])
+        return Listing(folder.path, [], (), lost, {}, [*about_places, *_explain_nothing(name, lost, files)])
     records, about_repeats = _drop_repeats(records, name)
     records = layouts.keep_apart(records, folder.path)
     about_parts = []
     if "split" not in text:
         records, about_parts = _take_parts_of_folders(records, name)
     classes, about_classes = layouts.find_common_classes((record.part, record.label) for record in records)
-    unnamed = folder.num_images - len({record.path for record in records}) - masks
+    named = {record.path for record in records} | _find_left_out(text[~used], files, folder.path, name)
+    unnamed = folder.num_images - len(named) - masks
     notes += about_repeats + about_parts + _describe_records(records, unnamed, name)
     return Listing(folder.path, records, classes, lost, {}, notes + about_classes)
 
@@ -152,7 +241,10 @@ def _read_columns(path, name):
     text = pd.DataFrame({kind: table[heading].str.strip() for kind, heading in columns.items()})
     unused = [heading for heading in table.columns if heading not in columns.values()]
     others = f"; not used: {tree.make_printable(tree.list_names(unused))}" if unused else ""
-    return text, [f"The labels are those of {name}: {_name_columns(columns)}{others}."]
+    headings = csv_tables.read_headings(path)
+    twice = [f"{heading!r}" for heading in dict.fromkeys(columns.values()) if headings.count(heading) > 1]
+    repeats = f" Several of its columns are called {tree.list_names(twice)}: the first of them was used." if twice else ""
+    return text, [f"The labels are those of {name}: {_name_columns(columns)}{others}.{repeats}"]
 
 
 def _choose_rows(text, name):
@@ -169,17 +261,24 @@ def _choose_rows(text, name):
 def _match_rows(text, parts, files, root, name):
     """The records of the rows whose file is there, what is lost of the others, and sentences about where files were found."""
     classes, written = _name_classes(text["label"], name), _write_paths(text)
-    found, notes = find_files(written, list(files), root, name)
+    found, ambiguous, notes = find_files(written, list(files), root, name)
     records, lost = [], []
     for row, place in zip(text.index, found, strict=True):
         label = classes[text["label"][row]]
         if place is None:
-            lost.append((label, MISSING, tree.make_printable(written[row])))
+            kind = AMBIGUOUS if written[row] in ambiguous else MISSING
+            lost.append((label, kind, tree.make_printable(written[row])))
             continue
         file = tree.name_file(files[place], root)
         patient = patients.clean(text["patient"][row]) if "patient" in text else ""
         records.append(Record(files[place], file, label, parts[row], (file,), patient))
     return records, lost, notes
+
+
+def _find_left_out(text, files, root, name):
+    """The paths of the images whose rows aren't used."""
+    found, _, _ = find_files(_write_paths(text), list(files), root, name) if len(text) else ((), (), ())
+    return {files[file] for file in found if file is not None}
 
 
 def _write_paths(text):
@@ -201,14 +300,18 @@ def _describe_records(records, unnamed, name):
     return notes
 
 
-def _explain_nothing(name, wanted, files):
-    """Why a table gives no image, in a sentence."""
-    if wanted.empty:
-        return f"{name} has headings and no rows with a file and a label."
+def _explain_nothing(name, lost, files):
+    """Why a table gives no image, in a list of one sentence; [] where all of the names that it writes are ambiguous."""
+    if not lost:
+        return [f"{name} has headings and no rows with a file and a label."]
+    missing = [file for _, kind, file in lost if kind == MISSING]
+    if not missing:
+        return []
     there = next(iter(files), "")
     example = f"an image there is {tree.make_printable(tree.decode_name(there))}" if there else "and no image is there"
-    first = tree.make_printable(wanted.iloc[0])
-    return f"None of the {wanted.nunique()} files that {name} names is below its folder; the first is {first}, {example}."
+    return [
+        f"None of the {len(set(missing))} files that {name} names is below its folder; the first is {missing[0]}, {example}."
+    ]
 
 
 def _name_columns(columns):
@@ -328,7 +431,7 @@ def find_files(written, files, root, name):
         name: what the person calls the table.
 
     Returns:
-        for each row an item of `files`, or None; and sentences.
+        for each row an item of `files`, or None; those of `written` that are the name of several files, a set; and sentences.
     """
     whole = {_split(file): file for file in files}
     asked = {text: _split(text) for text in written}
@@ -336,13 +439,15 @@ def find_files(written, files, root, name):
     others = {parts for parts in asked.values() if parts[-1:] not in by_end and parts[-1:] not in by_stem}
     folded = _index_names([(_fold(parts), file) for parts, file in whole.items()]) if others - {()} else ()
     root_name = _split(Path(root).name)
-    found, unsure, moved = {}, set(), set()
+    found, unsure, moved, shared = {}, set(), set(), set()
     for parts in set(asked.values()) - {()}:
         key, indices = (_fold(parts), folded) if parts in others else (parts, exact)
         index = next((index for index in indices if key[-1:] in index), {})
         end = next((key[start:] for start in range(len(key)) if key[start:] in index), None)
         file = (parts not in others and whole.get(end)) or index.get(end)
         if file is None:
+            if end == key:
+                shared.add(parts)
             continue
         if end != parts:
             unsure.add(parts)
@@ -353,13 +458,19 @@ def find_files(written, files, root, name):
     times = Counter(found.values())
     found = {parts: file for parts, file in found.items() if parts not in unsure or times[file] == 1}
     answers = [found.get(asked[text]) for text in written]
+    ambiguous, sentences = [text for text in written if asked[text] in shared], []
+    if ambiguous:
+        sentences.append(
+            f"{len(ambiguous)} rows of {name} write a name that several images have, {tree.make_printable(ambiguous[0])} say: write each with its "
+            "folder and suffix."
+        )
     lines = [(text, file) for text, file in zip(written, answers, strict=True) if file is not None and asked[text] in moved]
-    if not lines:
-        return answers, []
-    text, file = (tree.make_printable(word) for word in lines[0])
-    return answers, [
-        f"{len(lines)} rows of {name} were found by the file's name alone, in another folder than is written there: {text} is {file}, say."
-    ]
+    if lines:
+        text, file = (tree.make_printable(word) for word in lines[0])
+        sentences.append(
+            f"{len(lines)} rows of {name} were found by the file's name alone, in another folder than is written there: {text} is {file}, say."
+        )
+    return answers, set(ambiguous), sentences
 
 
 def _begins_above(parts, end, file, root_name):

@@ -16,6 +16,7 @@ from xraygan.data.tree import (
     count_others,
     decode_name,
     describe_content,
+    fold_class,
     list_names,
     list_packed,
     make_printable,
@@ -28,6 +29,7 @@ from xraygan.data.tree import (
 
 LAYOUT = "DATA/train/CLASS/*.jpg and DATA/test/CLASS/*.jpg, or DATA/CLASS/*.jpg"
 DANGLING = "dangling links"
+PART_FOLDERS = {"train": "train", "test": "test", "validation": "val"}  # what the folder of each part is called in messages
 
 
 class Record(NamedTuple):
@@ -80,7 +82,7 @@ def find_split(tree):
     Raises:
         ValueError: there are two such places, or two folders for one part.
     """
-    places = [(folder, parts) for folder, parts in _find_parts(tree) if "train" in parts and len(parts) > 1]
+    places = [(folder, parts) for folder, parts in _find_parts(tree) if _is_split(parts)]
     if not places:
         return None, ""
     if places[0][0] is not tree and len(places) > 1:
@@ -97,27 +99,76 @@ def find_split(tree):
     folder, parts = places[0]
     split = {
         (part, label): class_folders
-        for part, part_folder in _leave_unlabelled(parts).items()
-        for label, class_folders in find_classes(part_folder).items()
+        for part, classes in _leave_unlabelled(_find_classes_of_parts(parts)).items()
+        for label, class_folders in classes.items()
     }
     return split, "" if folder is tree else name_below(tree, folder)
 
 
-def _leave_unlabelled(parts):
+def _find_classes_of_parts(parts):
+    """The classes of each part of a split, {part: {class: [`Folder`]}}; through folders that stand alone in the parts, `train/data/CLASS` say."""
+    through = {part: _find_through_lone(folder) for part, folder in parts.items()}
+    shared = through["train"].keys() & {name for part in through if part != "train" for name in through[part]}
+    if len(shared) > 1 and len(_find_filled(parts["train"])) == 1:
+        return through
+    return {part: find_classes(folder) for part, folder in parts.items()}
+
+
+def _leave_unlabelled(classes_of):
     """The parts of a split without those in which no class of train has a folder, like the test of a competition."""
-    labels = {part: {label.casefold() for label in find_classes(found)} for part, found in parts.items()}
-    if len(labels["train"]) < 2:
-        return parts
-    return {part: found for part, found in parts.items() if part == "train" or labels[part] & labels["train"]}
+    names = {part: {label.casefold() for label in classes} for part, classes in classes_of.items()}
+    if len(names["train"]) < 2:
+        return classes_of
+    return {part: classes for part, classes in classes_of.items() if part == "train" or names[part] & names["train"]}
 
 
-def explain_unlabelled(tree):
+def check_split(tree, split):
+    """Stop where what stands in the parts of a split isn't its classes; `split` of `find_split`.
+
+    Raises:
+        ValueError: with what was seen and what to do.
+    """
+    classes = {}
+    for (_, label), class_folders in split.items():
+        classes.setdefault(label, []).extend(folder for folder in class_folders if folder.num_images)
+    require_classes({label: class_folders for label, class_folders in classes.items() if class_folders})
+    if len(classes) > 1 and {part for part, _ in split} == {"train"}:
+        _explain_unlabelled(tree)
+    if not classes:
+        _explain_split_of_one(tree)
+
+
+def _explain_split_of_one(tree):
+    """Stop where one folder has a train and a test without classes in them, and beside it stand folders that have none."""
+    folder, parts = _find_place(tree)
+    above = next((each for each in walk(tree) if folder in each.folders.values()), None)
+    others = [child for child in above.folders.values() if child.num_images and child is not folder] if above else []
+    if others:
+        name, named = repr(make_printable(folder.name)), " and ".join(sorted(repr(part.name) for part in parts.values()))
+        beside = list_names(f"{make_printable(child.name)!r} ({child.num_images} images)" for child in others)
+        raise ValueError(
+            f"the folders {named} in {name} were taken for the parts of a split, and beside {name} stand folders without all of these: {beside}. "
+            f"Give each class folder its own {named}, or put the images of {name} together, and a test set is drawn from all. "
+            f"The layout expected is {LAYOUT}."
+        )
+
+
+def _find_place(tree):
+    """The first folder that holds a split, and its parts, {part: `Folder`}; there is one."""
+    return next((folder, parts) for folder, parts in _find_parts(tree) if _is_split(parts))
+
+
+def _is_split(parts):
+    return "train" in parts and len(parts) > 1
+
+
+def _explain_unlabelled(tree):
     """Stop where train has class folders and no other part of the split has them.
 
     Raises:
         ValueError: always; `find_split` found no class outside train.
     """
-    folder, parts = next((folder, parts) for folder, parts in _find_parts(tree) if "train" in parts and len(parts) > 1)
+    folder, parts = _find_place(tree)
     name, others = make_printable(folder.name), " and ".join(repr(parts[part].name) for part in parts if part != "train")
     raise ValueError(
         f"none of train's classes ({make_printable(list_names(sorted(find_classes(parts['train']))))}) has a folder in {others}: give DATA the path "
@@ -132,19 +183,37 @@ def explain_half_a_split(tree):
         ValueError: there is a folder `train` and no `test`, or the reverse.
     """
     for folder, parts in _find_parts(tree):
-        name = make_printable(folder.name)
-        if "train" in parts:
-            gone = [make_printable(decode_name(link)) for link in folder.dangling if folder_names.name_part(link)]
-            why = f" ({list_names(gone)} is a link to something that isn't there)" if gone else ""
-            raise ValueError(
-                f"{name} has a folder {parts['train'].name!r} and has no folder 'test' or 'val' beside it{why}: add {name}/test/CLASS, or "
-                f"give DATA the path …/{name}/{parts['train'].name}, and a test set is drawn from it. The layout expected is {LAYOUT}."
-            )
+        needed = ("test", "validation") if "train" in parts else ("train",)
+        name, missing = make_printable(folder.name), " or ".join(repr(PART_FOLDERS[part]) for part in needed)
+        gone = [make_printable(decode_name(link)) for link in folder.dangling if folder_names.name_part(link)]
+        why = f" ({list_names(gone)} is a link to something that isn't there)" if gone else ""
         seen = " and ".join(repr(part.name) for part in parts.values())
         raise ValueError(
-            f"{name} has {seen} and has no folder 'train' beside it: add {name}/train/CLASS, or give DATA the path of a folder "
-            f"whose folders are the classes. The layout expected is {LAYOUT}."
+            f"{name} has {'a folder' if len(parts) == 1 else 'the folders'} {seen} and has no folder {missing} beside it{why}: "
+            f"{_advise_on_half(folder, parts, needed, seen)} The layout expected is {LAYOUT}."
         )
+
+
+def _advise_on_half(folder, parts, needed, seen):
+    """What to do where some parts of a split stand in `folder`, those `seen` in words, and none of those that are needed."""
+    name = make_printable(folder.name)
+    others = [child for child in folder.folders.values() if child.num_images and child not in parts.values()]
+    meant = [(child, part) for child in others if (part := folder_names.guess_part(child.name, needed))]
+    if meant:
+        child, part = meant[0]
+        return f"{make_printable(child.name)!r} ({child.num_images} images) stands there and is probably meant: rename it to {PART_FOLDERS[part]!r}."
+    add = f"add {name}/{PART_FOLDERS[needed[0]]}/CLASS"
+    if not any(len(_find_filled(part)) > 1 for part in parts.values()):
+        return (
+            f"if {seen} is a class, rename it, or name the class of each image in a CSV with the columns file and label; if it is a part of "
+            f"the split, {add}."
+        )
+    if others:
+        beside = list_names(f"{make_printable(child.name)!r} ({child.num_images} images)" for child in others)
+        add = f"if {beside} is meant, rename it to {PART_FOLDERS[needed[0]]!r}; else {add}"
+    if "train" in parts:
+        return f"{add}, or give DATA the path …/{name}/{parts['train'].name}, and a test set is drawn from it."
+    return f"{add}, or give DATA the path of a folder whose folders are the classes."
 
 
 def _find_parts(folder):
@@ -161,9 +230,8 @@ def _find_parts(folder):
             parts[part] = child
     if parts:
         yield folder, parts
-    is_place = "train" in parts and len(parts) > 1
     for child in folder.folders.values():
-        if not is_place or child not in parts.values():
+        if not _is_split(parts) or child not in parts.values():
             yield from _find_parts(child)
 
 
@@ -196,25 +264,38 @@ def find_unsplit_classes(tree):
     Raises:
         ValueError: the folders there are no classes, as far as their names say.
     """
-    folder = tree
-    while True:
-        found = find_classes(folder)
-        classes = {name: found[name] for name in found if any(each.num_images for each in found[name])}
-        if len(classes) != 1 or folder.images:
-            break
-        inner = next(iter(classes.values()))[0]
-        if len([child for child in inner.folders.values() if child.num_images]) < 2:
-            break
-        folder = inner
-    _require_classes(classes)
+    classes = _find_through_lone(tree)
+    require_classes(classes)
     above = {class_folders[0].path.parent for class_folders in classes.values()} - {tree.path}
     return {("", name): class_folders for name, class_folders in classes.items()}, list_names(
         name_file(path, tree.path) for path in above
     )
 
 
-def _require_classes(classes):
-    """Stop where folders can't be classes: they hold the classes, they are parts of a split, or they are called images."""
+def _find_filled(folder):
+    """`find_classes` without those that hold no image."""
+    return {name: found for name, found in find_classes(folder).items() if any(each.num_images for each in found)}
+
+
+def _find_through_lone(folder):
+    """The classes of a folder or, where a single folder stands in it, those below that, at any depth, if there are two or more."""
+    classes = _find_filled(folder)
+    if len(classes) != 1 or folder.images:
+        return classes
+    ((inner, *_),) = classes.values()
+    below = _find_through_lone(inner)
+    return below if len(below) > 1 else classes
+
+
+def require_classes(classes):
+    """Stop where folders can't be classes: they hold the classes, they are parts of a split, or they are called images.
+
+    Args:
+        classes: {name: [`Folder`]}, of all parts of a split where there is one.
+
+    Raises:
+        ValueError: they can't, as far as names and folders say.
+    """
     if len(classes) < 2:
         return
     named = make_printable(list_names(classes))
@@ -229,15 +310,13 @@ def _require_classes(classes):
             f"{make_printable(' and '.join(split))} are called like parts of a split, and not like classes. The layout expected is {LAYOUT}, or "
             "a CSV beside the images with the columns file, label and split."
         )
-    inner = {
-        name: {below for below, found in find_classes(folders[0]).items() if found[0].num_images}
-        for name, folders in classes.items()
-    }
+    inner = _list_inner(classes)
     first = next(iter(inner.values()))
-    if len(first) > 1 and all(names == first for names in inner.values()):
+    are_patients = folder_names.are_numbered(first) and not folder_names.are_numbered(classes)
+    if len(first) > 1 and all(names == first for names in inner.values()) and not are_patients:
         raise ValueError(
-            f"{named} each hold {make_printable(list_names(sorted(first)))}: put the images of each class into one folder, or name them in "
-            "a CSV with the columns file and label."
+            f"{named} each hold {make_printable(list_names(sorted(first)))}, and which of these are the classes can't be known: put the images of "
+            "each class into one folder of its name, or name the class of each image in a CSV with the columns file and label."
         )
     containers = [name for name, names in inner.items() if len(names) > 1 and folder_names.is_container(name)]
     if len(containers) == 1:
@@ -253,6 +332,22 @@ def _require_classes(classes):
         )
 
 
+def _list_inner(classes):
+    """The names of the folders with images in each class's folders, as `find_classes` finds them: {class: set}."""
+    return {name: {below for folder in folders for below in _find_filled(folder)} for name, folders in classes.items()}
+
+
+def _describe_repeated(classes):
+    """A sentence where all class folders hold two folders or more of the same names, and some hold others; else ""."""
+    shared = set.intersection(*_list_inner(classes).values()) if len(classes) > 1 else set()
+    if len(shared) < 2 or folder_names.are_numbered(shared) or not all(map(folder_names.list_words, shared)):
+        return ""
+    return (
+        f"{make_printable(list_names(classes))} were taken for the classes, and each of them holds {make_printable(list_names(sorted(shared)))}: if "
+        "these are the classes, name the class of each image in a CSV with the columns file and label."
+    )
+
+
 def has_class_folders(tree):
     """Whether the folders of a tree without a split are called like classes, and not like parts, patients or images."""
     try:
@@ -261,7 +356,7 @@ def has_class_folders(tree):
         return False
     return (
         len(names) > 1
-        and not folder_names.describe_numbered(names)
+        and not folder_names.are_numbered(names)
         and not any(folder_names.name_part(name) or folder_names.has_word(name, folder_names.IMAGES) for name in names)
     )
 
@@ -278,7 +373,12 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    about = [f"The images were found in {place}." if place else "", folder_names.describe_numbered(classes)]
+    merged = {name: [each for (_, label), found in folders.items() if label == name for each in found] for name in classes}
+    about = [
+        f"The images were found in {place}." if place else "",
+        folder_names.describe_numbered(classes),
+        _describe_repeated(merged),
+    ]
     notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
     collector.seen = {folder for class_folders in folders.values() for folder in class_folders}
@@ -311,9 +411,9 @@ def find_common_classes(keys):
     notes = []
     if train != test:
         named = sorted(f"{part}/{label}" for part, label in keys if label in train ^ test)
-        capitals = {name.casefold() for name in train - test} & {name.casefold() for name in test - train}
-        why = " (other capitals?)" if capitals else ""
-        notes.append(f"In one part of the split only, and left out: {make_printable(list_names(named))}{why}.")
+        alike = Counter(map(fold_class, train | test))
+        why = " (other capitals or blanks?)" if any(alike[fold_class(name)] > 1 for name in train ^ test) else ""
+        notes.append(f"In one part of the split only, and left out: {list_names(map(repr, named))}{why}.")
     if any(part == "validation" for part, _ in keys):
         notes.append(
             "There is no test part: the validation part is the test, and validation is taken from train."
@@ -384,12 +484,17 @@ def _describe_rest(tree, seen):
     return sentences
 
 
+def find_parents(tree, folders):
+    """The folders of a tree in which class folders stand, `folders` as of `list_folders`."""
+    above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
+    return [folder for folder in walk(tree) if folder.path in above]
+
+
 def _describe_empty(tree, folders):
     """Sentences about what stands beside the class folders and may be meant as a class: folders without images, archives, links to nowhere."""
-    above = {class_folder.path.parent for class_folders in folders.values() for class_folder in class_folders}
     chosen = {folder for class_folders in folders.values() for folder in class_folders}
     sentences = []
-    for parent in (folder for folder in walk(tree) if folder.path in above):
+    for parent in find_parents(tree, folders):
         others = {child: set(count_others(child)) for child in parent.folders.values() if not child.num_images}
         empty = [child for child, kinds in others.items() if child not in chosen and not (kinds and kinds <= set(TEXTS))]
         if empty:

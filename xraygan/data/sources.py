@@ -179,7 +179,8 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     given = np.array([record.patient for record in records], dtype=str)[kept]
     of_patients, about_patients = _name_patients(given, loaded.facts, kept_labels, source.classes)
     about_pixels = [*_describe_range(loaded), _describe_plain(files[kept], loaded.images)]
-    notes = [*source.listing.notes, f"Left out: {lost}." if lost else "", *about_patients, *about_pixels]
+    about_files = [_describe_unused(source), f"Left out: {lost}." if lost else ""]
+    notes = [*source.listing.notes, *about_files, *about_patients, *about_pixels]
     return ImageSet(
         source,
         loaded.images,
@@ -193,6 +194,15 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
         formats,
         tuple(note for note in [*notes, inventory.describe_formats(formats)] if note),
     )
+
+
+def _describe_unused(source):
+    """A sentence about the classes that are there and weren't chosen, with their numbers of images; "" where all were."""
+    counts = Counter(record.label for record in source.listing.records)
+    unused = [f"{name!r} ({counts[name]} images)" for name in source.listing.classes if name not in source.classes]
+    if not unused:
+        return ""
+    return f"Classes that were left out: {tree.list_names(unused)}. CLASSES chooses the classes, and ALSO adds some for a second comparison."
 
 
 def _sort_records(source):
@@ -275,15 +285,31 @@ def _list_images(data):
     split, place = layouts.find_split(folder)
     parts, classes = (set(names) for names in zip(*split, strict=True)) if split else (set(), set())
     listing, notes = _list_by_tables(folder, len(classes) > 1, len(parts) > 1)
-    if listing:
-        return _require_two_classes(listing, folder)
+    notes = [*notes, *labels.describe_unread_tables(folder)]
+    if listing is None:
+        try:
+            listing = _list_by_folders(folder, split, place)
+        except ValueError as error:
+            raise ValueError(" ".join([str(error), *notes])) from error
+    return _require_two_classes(replace(listing, notes=[*listing.notes, *notes]), folder)
+
+
+def _list_by_folders(folder, split, place):
+    """The listing of the class folders of a tree; `split` and `place` of `layouts.find_split`.
+
+    Raises:
+        ValueError: the folders are no classes, as far as can be seen.
+    """
     if split is None:
         layouts.explain_half_a_split(folder)
         split, place = layouts.find_unsplit_classes(folder)
-    elif parts == {"train"} and len(classes) > 1:
-        layouts.explain_unlabelled(folder)
+    else:
+        layouts.check_split(folder, split)
     listing = layouts.list_folders(folder, split, place)
-    return _require_two_classes(replace(listing, notes=listing.notes + notes), folder)
+    below = [parent for parent in layouts.find_parents(folder, split) if parent is not folder]
+    labels.require_no_patients([folder, *below], folder, listing)
+    about_tables = [*labels.describe_unread_tables(folder, below), *labels.list_tables_below(folder, below)]
+    return replace(listing, notes=listing.notes + about_tables)
 
 
 def _list_by_tables(folder, has_classes, has_parts):
@@ -298,6 +324,7 @@ def _list_by_tables(folder, has_classes, has_parts):
     if not tables:
         return None, []
     name, instead = labels.name_tables(tables, folder), "since the folders say the classes; to use it, give DATA its path."
+    instead = f"{instead} {labels.explain_patients_of(tables)}".strip()
     if has_classes and has_parts:
         return None, [f"{name} was not read, {instead}"]
     listing = labels.list_labelled(folder, tables)
@@ -324,7 +351,7 @@ def _require_two_classes(listing, folder):
         *labels.describe_unread_tables(folder),
         *labels.list_tables_below(folder),
     ]
-    notes = "".join(f" {note}" for note in notes if note)
+    notes = "".join(f" {note}" for note in dict.fromkeys(notes) if note)
     raise ValueError(
         f"a classifier needs at least two classes, and here is {', '.join(listing.classes) or 'none'}: {tree.describe_tree(folder)}.{notes} "
         f"The layout expected is {layouts.LAYOUT}, or a CSV beside the images with the columns file and label."
@@ -346,9 +373,11 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
             f"{tree.list_names(map(repr, available))}{parted}."
         )
     if not wanted:
+        tree.check_alike(available)
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
         if len(wanted) > MANY_CLASSES:
-            raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.")
+            notes = "".join(f" {note}" for note in listing.notes)
+            raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.{notes}")
     twice = [name for name, count in Counter(wanted).items() if count > 1]
     if twice:
         fault = "that the run has already" if parameter == "ALSO" else "twice"

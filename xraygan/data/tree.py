@@ -66,6 +66,28 @@ def name_class(text):
     return unicodedata.normalize("NFC", text).replace("/", "-").replace("\\", "-")
 
 
+def fold_class(name):
+    """A class's name without capitals and with single blanks between its words: where two are equal then, one class is meant."""
+    return " ".join(name.split()).casefold()
+
+
+def check_alike(names):
+    """Stop where two classes' names read alike.
+
+    Raises:
+        ValueError: with these names.
+    """
+    alike = defaultdict(list)
+    for name in names:
+        alike[fold_class(name)].append(name)
+    twice = [group for group in alike.values() if len(group) > 1]
+    if twice:
+        raise ValueError(
+            f"the classes {list_names(map(repr, twice[0]))} differ in capitals or blanks only: give them one name, or choose some of the classes "
+            "with CLASSES."
+        )
+
+
 def check_classes(names):
     """Stop where a class's name can't stand in a list, in a table and on the disk, or two read alike.
 
@@ -83,14 +105,7 @@ def check_classes(names):
                 f"the class {name[:20]!r}… has a name of {len(name.encode())} bytes, and files are called after it: give it one of at most "
                 f"{MAX_CLASS_BYTES}."
             )
-    alike = defaultdict(list)
-    for name in names:
-        alike[name.casefold()].append(name)
-    twice = [group for group in alike.values() if len(group) > 1]
-    if twice:
-        raise ValueError(
-            f"the classes {list_names(twice[0])} differ in capitals only: give them one name, or choose some of the classes with CLASSES."
-        )
+    check_alike(names)
 
 
 def list_names(names):
