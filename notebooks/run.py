@@ -26,7 +26,6 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-import utils
 from xraygan import disk, run
 from xraygan.comparison import metrics, profile
 from xraygan.data import csv_tables, imported, sources
@@ -346,10 +345,14 @@ def run_sweep(name, source, folders, options):
 
 
 def summarise(folders):
-    """Print the before/after table and where tables, pictures and pages are."""
-    table = folders.results / "before_after.csv"
-    if table.exists():
-        print("\n" + metrics.format_before_after(utils.read_table(table)).to_string() + "\n")
+    """Print the before/after table, unless it's of an earlier baseline or earlier fakes, and where tables, pictures and pages are."""
+    if (folders.results / metrics.BEFORE_AFTER).exists():
+        try:
+            print("\n" + metrics.format_before_after(metrics.read_before_after(folders)).to_string() + "\n")
+        except (ValueError, FileNotFoundError) as error:
+            print(
+                f"\nThe table of before and after isn't shown: {error} Whatever else that notebook wrote is out of date, too.\n"
+            )
     for what, path in {
         "notebooks, as pages": folders.results / "notebooks",
         "tables and record": folders.results,

@@ -1,6 +1,7 @@
 """What the tests share. Real images are read only where XRAY_DATA_DIR names them, and none is ever written anywhere."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from xraygan import backend, run
+from xraygan import backend, disk, run
 from xraygan.comparison import workers
 from xraygan.data import phantom, sources
 
@@ -84,6 +85,16 @@ def one_process():
 def require_papermill():
     """Skip what starts notebooks/run.py in an environment, like Colab's, that lacks it."""
     return pytest.importorskip("papermill", reason="papermill, which runs the notebooks, isn't installed")
+
+
+@pytest.fixture(scope="session")
+def run_notebooks():
+    """notebooks/run.py as a module."""
+    require_papermill()
+    spec = importlib.util.spec_from_file_location("run_notebooks", disk.ROOT / "notebooks" / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextlib.contextmanager

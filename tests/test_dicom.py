@@ -1,6 +1,7 @@
 """DICOM files, written here by pydicom: the pixels of the picture that was put in, patients kept together, and no name anywhere."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -113,11 +114,13 @@ def test_a_table_of_greys_is_applied():
     np.testing.assert_array_equal(decode.decode_image(data), decode.decode_image(write_png(PICTURE)))
 
 
+CUT = r"not a readable DICOM \(it is cut off or damaged, pydicom ends with \w+: copy or download it again\)"
 REFUSED = {
     "several frames": ({"NumberOfFrames": 3}, "a DICOM file of 3 images \\(multi-frame\\): export the one that is meant"),
     "a palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "neither grey nor RGB"),
     "too large": ({"Rows": 9000, "Columns": 9000}, "9000×9000 pixels, more than 64,000,000"),
-    "fewer pixels than promised": ({"Rows": 900}, "not a readable DICOM \\(pydicom ends with ValueError\\)"),
+    "fewer pixels than promised": ({"Rows": 900}, CUT),
+    "MR": ({"Modality": "MR"}, "magnetic resonance by its header \\(Modality MR\\): take it out"),
     "more bits than promised": ({"BitsStored": 40}, "DICOM"),
     "no sign": ({"PixelRepresentation": None}, "whose header has no PixelRepresentation: export it again, or as PNG"),
     "no number of channels": ({"SamplesPerPixel": None}, "whose header has no SamplesPerPixel: export it again"),
@@ -130,6 +133,38 @@ def test_what_is_not_one_grey_image_is_a_sentence(case):
     with pytest.raises(ValueError, match=message) as caught:
         decode.decode_image(write_dicom(PICTURE, patient="PAT-4711", **header))
     assert not {"Gildong", "Secret", "4711"} & set(str(caught.value).replace("^", " ").split())
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "RF", "XA", "MG", "OT", "SC", "", "odd"])
+def test_radiographs_and_what_says_nothing_of_itself_are_read(modality):
+    np.testing.assert_array_equal(
+        decode.decode_image(write_dicom(PICTURE, Modality=modality)), decode.decode_image(write_png(PICTURE))
+    )
+
+
+def test_a_file_that_was_cut_off_says_what_to_do():
+    data = write_dicom(PICTURE)
+    for length in (len(data) - 100, len(data) // 2, 700):
+        with pytest.raises(ValueError, match=rf"{CUT}|without an image|has no \w+"):
+            decode.decode_image(data[:length])
+
+
+@pytest.mark.parametrize(("number", "stops"), [(1, False), (60, True)])
+def test_computed_tomography_among_radiographs_is_counted_and_a_class_of_it_stops(number, stops, tmp_path):
+    for index in range(180):
+        target = tmp_path / "AB"[index % 2] / f"{index:03d}.dcm"
+        target.parent.mkdir(exist_ok=True)
+        modality = "CT" if index % 2 and index < 2 * number else "DX"
+        target.write_bytes(write_dicom(RNG.integers(0, 256, (20, 20), dtype=np.uint8), Modality=modality))
+    source = sources.find_source(str(tmp_path))
+    sentence = rf"no radiograph \({number}\): B/001.dcm: computed tomography by its header \(Modality CT\): take it out"
+    if stops:
+        with pytest.raises(ValueError, match=rf"60 of 180 images can't be used, .*{sentence}"):
+            sources.read_images(source, show_progress=False)
+        return
+    scans = sources.read_images(source, show_progress=False)
+    assert re.search(sentence, scans.describe()) and len(scans.images) == 179
+    assert scans.inventory["no radiograph"].tolist() == [0, 1, 1]
 
 
 def test_every_file_that_pydicom_is_tested_with_is_an_image_or_a_sentence():

@@ -17,7 +17,7 @@ from test_notebooks import study as run_study
 from test_units import TINY, prepare
 
 from xraygan import disk, run
-from xraygan.comparison import gans, plan, scarcity, tables, units, workers
+from xraygan.comparison import gans, metrics, plan, scarcity, tables, units, workers
 from xraygan.comparison.plan import FAKE_COUNTS
 from xraygan.data import decode, imported
 from xraygan.gan import fakes
@@ -115,6 +115,40 @@ def test_keys_follow_the_images_of_the_replicate_and_arms_without_fakes_keep_the
     picture = tmp_path / "fakes" / "1" / "sample_004.jpg"
     Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(picture)
     assert [one == other for one, other in zip(before, find_keys(), strict=True)] == [True, True, True, False, True, True]
+
+
+STALE = (
+    "The table of before and after isn't shown: results/study/before_after.csv was made from another {} than there is now: run "
+)
+
+
+def test_the_table_of_before_and_after_is_shown_for_the_baseline_and_the_fakes_that_it_is_of(
+    tmp_path, phantom_folder, run_notebooks, capsys, monkeypatch
+):
+    monkeypatch.setattr(disk, "STORE", tmp_path / "store")
+    study = start(tmp_path / "store", phantom_folder)
+
+    def show():
+        capsys.readouterr()
+        run_notebooks.summarise(study.folders)
+        return capsys.readouterr().out
+
+    first, second = (str(generate(tmp_path / name, 14, seed)) for seed, name in enumerate(("first", "second")))
+    assert "before and after" not in show()
+    gans.import_fakes(study, first)
+    scores = dict.fromkeys(metrics.METRICS, 0.25)
+    metrics.write_before_after(metrics.compare_before_after(scores, scores), study.folders)
+    assert "0.250" in show()
+    gans.import_fakes(study, second)
+    said = show()
+    assert STALE.format("set of fakes") + "notebooks/3_after_gan.ipynb again. Whatever else" in said and "0.250" not in said
+    gans.import_fakes(study, first)
+    assert "0.250" in show()
+    entry = study.record["files"]["before_gan.keras"]
+    run.note(study.folders, files={"before_gan.keras": entry | {"made_from": entry["made_from"] | {"unit": "another"}}})
+    assert STALE.format("baseline") in show()
+    (study.folders.results / "before_after.csv").write_text("metric,before,after\n")
+    assert "isn't the file that the run's record knows: run notebooks/3_after_gan.ipynb again" in show()
 
 
 # How they are read and kept

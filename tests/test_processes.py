@@ -1,7 +1,6 @@
 """Processes end together, whoever is killed; a run ends with one sentence; other programs' settings change nothing."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import random
@@ -319,16 +318,6 @@ def test_what_a_killed_run_left_is_removed_and_what_another_is_at_stays(tmp_path
 
 
 # What a run is asked for
-
-
-@pytest.fixture(scope="module")
-def run_notebooks():
-    """notebooks/run.py as a module."""
-    require_papermill()
-    spec = importlib.util.spec_from_file_location("run_notebooks", disk.ROOT / "notebooks" / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from xraygan import run
 from xraygan.data import audit, patients, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
+from xraygan.data.layouts import Record, name_folders
 from xraygan.data.sources import ImageSet, Source
 
 
@@ -49,6 +50,33 @@ def test_the_list_of_replicates_is_what_their_trainings_use(phantom_images):
         for part in ("train", "validation", "test"):
             assert set(listed.index[listed[f"part_in_{number}"] == part]) == set(parts[part].files)
     assert (listed["part_in_0"] != listed["part_in_1"]).any()
+
+
+NAMED = {  # where files lie, as (part, class, path below the class's folder), and what they are called
+    "Train/Sick/a.png": ("train", "Sick", ("a.png",), "train/Sick/a.png"),
+    "x/TEST/Sick/a.png": ("test", "Sick", ("a.png",), "test/Sick/a.png"),
+    "val/Sick/deep/b.png": ("validation", "Sick", ("deep", "b.png"), "train/Sick/deep/b.png"),
+    "Sick/train/c.png": ("train", "Sick", ("c.png",), "train/Sick/c.png"),
+    "train/Well/d.png": ("train", "Well", ("d.png",), "train/Well/d.png"),  # two of one name: by their paths
+    "val/Well/d.png": ("validation", "Well", ("d.png",), "val/Well/d.png"),
+    "Train/table/e.png": ("train", "Sick", ("Train/table/e.png",), "Train/table/e.png"),  # named by a CSV
+}
+
+
+def test_files_are_called_alike_however_their_folders_are_spelt():
+    records = [Record(None, file, label, part, inside) for file, (part, label, inside, _) in NAMED.items()]
+    folder_of = name_folders({"train", "validation", "test"})
+    assert split.name_records(records, folder_of) == [name for *_, name in NAMED.values()]
+    unsplit = [record._replace(part="") for record in records[:1]]
+    assert split.name_records(unsplit, {"": ""}) == ["Sick/a.png"]
+
+
+def test_groups_names_files_where_they_lie(tmp_path):
+    places = {"train/A/0.png": "x/Training/A/0.png", "test/A/0.png": "x/Testing/A/0.png"}
+    data = dataclasses.replace(image_set(["train", "test"], [0, 0]), files=np.array(list(places)), places=places)
+    (tmp_path / "groups.csv").write_text("file,group\nx/Testing/A/0.png,q\nx/Training/A/0.png,p\n")
+    names, _ = audit.read_groups(tmp_path / "groups.csv", data)
+    assert names.tolist() == ["p", "q"]
 
 
 def test_patients_that_the_set_knows_count_beside_those_of_groups():

@@ -306,21 +306,21 @@ def require_signed(folders, path, notebook, **made_from):
     return path
 
 
-def write_table(table, folders, name):
-    """Write a DataFrame to `results/RUN/NAME` for a later notebook to read."""
+def write_table(table, folders, name, **made_from):
+    """Write a DataFrame to `results/RUN/NAME` for others to read, and `sign` it."""
     path = folders.results / name
     utils.write_table(table, path)
-    sign(folders, path)
+    sign(folders, path, **made_from)
 
 
-def read_table(folders, name, notebook):
+def read_table(folders, name, notebook, **made_from):
     """What `write_table` wrote.
 
     Raises:
         FileNotFoundError: it isn't there yet.
-        ValueError: it was changed.
+        ValueError: it was changed, or was made from something else.
     """
-    return utils.read_table(require_signed(folders, folders.results / name, notebook))
+    return utils.read_table(require_signed(folders, folders.results / name, notebook, **made_from))
 
 
 def describe_other_packages(record, machine):

@@ -14,6 +14,11 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics as sk
 
+import utils
+from xraygan import disk, keys, run
+
+BEFORE_AFTER = "before_after.csv"  # one training without and one with fakes
+
 
 class Answers(NamedTuple):
     """What a model said of N test images.
@@ -231,6 +236,30 @@ def format_before_after(table):
         sign = "+" if column == "difference" else ""
         shown[column] = [format_metric(name, value, sign) for name, value in zip(table["metric"], table[column], strict=True)]
     return shown.set_index("metric").rename_axis(None)
+
+
+def write_before_after(table, folders):
+    """Write `compare_before_after` to the run's results, with what both models were trained on in the record."""
+    run.write_table(table, folders, BEFORE_AFTER, **_list_sources(folders))
+
+
+def read_before_after(folders):
+    """What `write_before_after` wrote.
+
+    Raises:
+        FileNotFoundError: it, or what it's made from, isn't there yet.
+        ValueError: it was changed, or notebook 1 or 2 has made another baseline or other fakes since.
+    """
+    return run.read_table(folders, BEFORE_AFTER, run.NOTEBOOK_3, **_list_sources(folders))
+
+
+def _list_sources(folders):
+    """What the two models of a run are made from, as `run.sign` takes it: the baseline's training, and those fakes that are added."""
+    record = run.read_record(folders)
+    manifest = utils.read_table(disk.require(folders.generated / "manifest.csv", run.NOTEBOOK_2), usecols=["sha256"])
+    added = manifest["sha256"].head(record["profile"]["num_fakes"]).tolist()  # a sweep over their number draws further ones
+    baseline = record["files"].get("before_gan.keras", {}).get("made_from", {}).get("unit")
+    return {"baseline": baseline, "set of fakes": keys.digest(added, 16)}
 
 
 def format_metrics(metrics_by_model):

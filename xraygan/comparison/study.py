@@ -168,6 +168,7 @@ class Beginning:
         split.write_split(table, self.folders)
         study = _study(self.source, self.folders, self.profile, self.classifier, None, self.machine["precision"])
         replicates = split.list_replicates(table, plan.list_seeds(study, self.profile.num_seeds))
+        replicates["file"] = self.images.list_places(replicates["file"])
         utils.write_table(replicates, self.folders.results / "replicates.csv")
         for sentence in plan.describe_left_out(study):
             print(sentence)

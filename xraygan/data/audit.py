@@ -32,7 +32,7 @@ def read_groups(path, image_set):
     Raises:
         ValueError: no such file, or a column is missing, or it names none of the images, or an image with two patients.
     """
-    files = image_set.files
+    files = image_set.list_places(image_set.files)
     path = csv_tables.find_groups_file(path)
     table = csv_tables.read_people_table(path, f"GROUPS ({tree.make_printable(path.name)})")
     columns = csv_tables.find_filled_columns(table)
@@ -119,7 +119,8 @@ def list_pairs_across(image_set, groups):
     first, second = pairs[np.lexsort((pairs[:, 1], pairs[:, 0], groups[pairs[:, 0]]))].T
     classes = np.array(image_set.source.classes)[image_set.labels]
     why = np.where(classes[first] != classes[second], "in two classes", "in train and test")
-    columns = [image_set.files[first], image_set.files[second], classes[first], classes[second], why]
+    places = image_set.list_places(image_set.files)
+    columns = [places[first], places[second], classes[first], classes[second], why]
     return pd.DataFrame(dict(zip(["first", "second", "first_class", "second_class", "why"], columns, strict=True)))
 
 

@@ -1,5 +1,7 @@
 """DICOM files, by pydicom: their pixels as they are meant to be seen, and a hash of the patient. Nothing else of a header is kept.
 
+A file of computed tomography, say, by its header's Modality is no radiograph and isn't read.
+
 pydicom is an option: without it DICOM files are named in a sentence.
 """
 
@@ -19,6 +21,13 @@ NEEDED = (
     *("PixelData", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsStored", "BitsAllocated", "PixelRepresentation"),
 )
+NO_RADIOGRAPHS = {  # Modality (DICOM PS3.3, C.7.3.1.1.1) of what isn't read; any other, OT and SC of scanned films say, and none is
+    "CT": "computed tomography",
+    "MR": "magnetic resonance",
+    "NM": "nuclear medicine",
+    "PT": "positron emission tomography",
+    "US": "ultrasound",
+}
 MAX_BITS = 16
 UNPACKERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"  # what pydicom asks for where Pillow can't
 FAR = 2.0**40  # darker and brighter than any pixel: what these become is a window's black and white
@@ -26,6 +35,10 @@ FAR = 2.0**40  # darker and brighter than any pixel: what these become is a wind
 
 class WrongFormat(ValueError):
     """The file is whole, as far as can be seen, but of a kind that isn't read."""
+
+
+class NoRadiograph(WrongFormat):
+    """The file says of itself that it is an image of another kind."""
 
 
 class Scan(NamedTuple):
@@ -56,6 +69,7 @@ def read(data, max_pixels):
     Raises:
         WrongFormat: pydicom isn't installed, or the file holds no image, several, one that is neither grey nor RGB, or one of more
             than `max_pixels` pixels.
+        NoRadiograph: its Modality is one of `NO_RADIOGRAPHS`.
         ValueError: it can't be read.
     """
     pydicom = _import_pydicom()
@@ -64,11 +78,14 @@ def read(data, max_pixels):
         if "TransferSyntaxUID" not in header.file_meta:  # there is no file header: DICOM's default holds
             header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
         _require_one_image(header, max_pixels)
+        _require_radiograph(header)
         return _read_pixels(header)
     except WrongFormat:
         raise
     except Exception as error:  # broken bytes raise errors of every kind, whose text may hold what stands in the header
-        raise ValueError(f"pydicom ends with {type(error).__name__}") from error
+        raise ValueError(
+            f"it is cut off or damaged, pydicom ends with {type(error).__name__}: copy or download it again"
+        ) from error
 
 
 @functools.cache
@@ -94,6 +111,14 @@ def _require_one_image(header, max_pixels):
         raise WrongFormat(f"a DICOM file of {frames} images (multi-frame): export the one that is meant as a file of its own")
     if header.PhotometricInterpretation not in GREYS + COLOURS:
         raise WrongFormat("a DICOM file that is neither grey nor RGB: export it as grey, or as PNG")
+
+
+def _require_radiograph(header):
+    modality = str(header.get("Modality") or "").strip().upper()
+    if modality in NO_RADIOGRAPHS:
+        raise NoRadiograph(
+            f"{NO_RADIOGRAPHS[modality]} by its header (Modality {modality}): take it out of the folder, or, if the header is wrong, export it as PNG"
+        )
 
 
 def _read_pixels(header):

@@ -10,7 +10,7 @@ from xraygan.data.tree import list_names
 
 USED, DEEP = "used", "in subfolders"
 ALWAYS = (USED, DEEP, DANGLING, loading.UNREADABLE, loading.WRONG_FORMAT)  # columns of every inventory
-LOST = (DANGLING, loading.UNREADABLE, loading.WRONG_FORMAT, MISSING, AMBIGUOUS)
+LOST = (DANGLING, loading.UNREADABLE, loading.WRONG_FORMAT, loading.NO_RADIOGRAPH, MISSING, AMBIGUOUS)
 LEFT_OUT = ("masks", "other files")  # on purpose
 MAX_LOST_SHARE = 0.01  # more lost images than this is a broken download, not bad luck
 SHARE_DIFFERS = 0.5  # of a class's files: a format or a depth by which it stands out from every other class
@@ -27,7 +27,7 @@ def count_files(listing, classes, problems):
         problems: {file: `loading.Problem`} of the files that were named and couldn't be read.
 
     Returns:
-        DataFrame: a row a class and one for all; columns of numbers: those of `ALWAYS`, and of `MISSING`, `AMBIGUOUS` and `LEFT_OUT` where there are any.
+        DataFrame: a row a class and one for all; columns of numbers: those of `ALWAYS`, and the others of `LOST` and `LEFT_OUT` where there are any.
         "in subfolders" counts images that are among the used.
     """
     chosen = [record for record in listing.records if record.label in classes]
@@ -36,7 +36,7 @@ def count_files(listing, classes, problems):
     entries += [(record.label, DEEP) for record in used if len(record.inside) > 1]
     entries += [(record.label, problems[record.file].kind) for record in chosen if record.file in problems]
     entries += [(label, kind) for label, kind, _ in listing.lost if label in classes]
-    table = pd.DataFrame(0, index=list(classes), columns=[*ALWAYS, MISSING, AMBIGUOUS, *LEFT_OUT])
+    table = pd.DataFrame(0, index=list(classes), columns=list(dict.fromkeys([*ALWAYS, *LOST, *LEFT_OUT])))
     for (label, kind), number in pd.Series(entries, dtype=object).value_counts().items():
         table.loc[label, kind] = number
     for (label, kind), number in listing.left_out.items():

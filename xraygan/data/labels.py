@@ -45,8 +45,8 @@ def describe_unread_tables(folder, places=None):
         sentences.append(f"Workbooks aren't read, and to use one, save it as CSV: {named}.")
     if lists:
         sentences.append(
-            f"Lists of images were not used: {tree.list_names(_name(path, folder) for path in lists)}. To part train and test by them, add a "
-            "column split with train or test to the table of labels."
+            f"Lists of images were not used: {tree.list_names(_name(path, folder) for path in lists)}. To use them as the split, add a "
+            "column split with the values train and test to the table of labels."
         )
     about = [_explain_unread(headings, path, folder) for path, headings in tables.items() if path not in lists]
     return [*sentences, *filter(None, about)][: tree.MAX_NAMED]
@@ -73,7 +73,7 @@ def _explain_unread(headings, path, folder):
     if len(words) > 1 and words[0].lower().rstrip(",;").endswith(tree.SUFFIXES):
         return f"{name} was not used: it has no headings above its first image; write file,label there, and commas between the fields."
     if len(headings) == 1 and {"file", "label"} <= set(csv_tables.find_columns(words)):
-        return f"{name} was not used: blanks part its columns {', '.join(words)}; write commas instead."
+        return f"{name} was not used: its columns {', '.join(words)} are separated by blanks; separate them by commas."
     if not columns and (is_text or len(headings) == 1):
         return ""
     there = tree.make_printable(tree.list_names(headings))

@@ -11,18 +11,18 @@ import joblib
 import numpy as np
 
 import utils
-from xraygan.data import decode
+from xraygan.data import decode, dicom
 from xraygan.disk import keep_most_recent, replacing
 
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
 MAX_CACHE_BYTES = 4_000_000_000  # 240,000 images of 128×128 pixels; what was used longest ago goes
-LOADER_VERSION = 3  # part of every cache key: raise it when decoding changes
-UNREADABLE, WRONG_FORMAT = "unreadable", "wrong format"
+LOADER_VERSION = 4  # part of every cache key: raise it when decoding changes
+UNREADABLE, WRONG_FORMAT, NO_RADIOGRAPH = "unreadable", "wrong format", "no radiograph"
 CHANGED = "it changed while it was being read: wait until it is written, and run this again"
 
 
 class Problem(NamedTuple):
-    """Why a file isn't used: its kind, `UNREADABLE` or `WRONG_FORMAT`, and a sentence without its name."""
+    """Why a file isn't used: its kind, `UNREADABLE`, `WRONG_FORMAT` or `NO_RADIOGRAPH`, and a sentence without its name."""
 
     kind: str
     why: str
@@ -131,6 +131,8 @@ def _read_image(path, image_size, value_range=decode.FULL_RANGE):
         data = _read_bytes(path)
         digest = _hash(data)
         return digest, *decode.examine_image(data, image_size, value_range)
+    except dicom.NoRadiograph as error:
+        return digest, 0, Problem(NO_RADIOGRAPH, str(error))
     except decode.WrongFormat as error:
         return digest, 0, Problem(WRONG_FORMAT, str(error))
     except ValueError as error:

@@ -12,7 +12,7 @@ import pandas as pd
 
 import utils
 from xraygan import disk
-from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, patients, phantom, tree
+from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, patients, phantom, split, tree
 
 DEFAULT_CLASSES = ("NORMAL", "COVID19")
 MANY_CLASSES = 30  # more than these are hardly meant: NIH's table has a class for every combination of 14 findings
@@ -59,13 +59,14 @@ class ImageSet:
         images: `uint8 (N, S, S, 1)`.
         labels: `int (N,)`, indices into `source.classes`.
         folders: `str (N,)`, "train" or "test", where each came from; "" for all where the source has no split.
-        files: `str (N,)`, path below the root, with `/`.
+        files: `str (N,)`, the name of each, see `split.name_records`: its path below the root, its folders spelt as in the plain layout.
         digests: `str (N,)`, a hash of each file's bytes.
         skipped: {file: why} of those that could not be read.
         patients: `str (N,)`, a name that a CSV gives, or a hash of DICOM's; "" where the patient isn't known.
         inventory: DataFrame of `inventory.count_files`: what became of every file, a row a class.
         formats: DataFrame of `inventory.compare_formats`: what the files of each class are like.
         notes: sentences about what was found and what was made of it.
+        places: {file: its path below the root, with `/`} of those whose folders are spelt otherwise.
     """
 
     source: Source
@@ -79,6 +80,7 @@ class ImageSet:
     inventory: pd.DataFrame = field(default_factory=pd.DataFrame)
     formats: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple = ()
+    places: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if self.patients is None:
@@ -116,6 +118,10 @@ class ImageSet:
     def list_classes(self):
         """The class of each file, {file: name}."""
         return dict(zip(self.files, np.array(self.source.classes)[self.labels], strict=True))
+
+    def list_places(self, files):
+        """Where some files lie, as a person finds them: their paths below the root, `str (N,)`."""
+        return np.array([self.places.get(file, file) for file in files], dtype=str)
 
     def find_rows(self, files):
         """The row of each of `files`, in their order."""
@@ -169,8 +175,9 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     records, folder_of = _sort_records(source)
     loaded = loading.load_images([record.path for record in records], disk.STORE / "data" / "cache", image_size, show_progress)
     kept = loaded.kept
-    files = np.array([record.file for record in records])
-    problems = {files[row]: problem for row, problem in loaded.problems.items()}
+    places = np.array([record.file for record in records])
+    files = np.array(split.name_records(records, folder_of))
+    problems = {places[row]: problem for row, problem in loaded.problems.items()}
     table = inventory.count_files(source.listing, source.classes, problems)
     lost = inventory.describe_lost(source.listing, source.classes, problems)
     inventory.require_few_lost(table, lost)
@@ -193,6 +200,7 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
         table,
         formats,
         tuple(note for note in [*notes, inventory.describe_formats(formats)] if note),
+        {file: place for file, place in zip(files, places, strict=True) if file != place},
     )
 
 
