@@ -86,7 +86,7 @@ def test_a_table_for_each_part_is_joined_to_a_split(tmp_path, layout):
             "labels.txt",
             ["file label", "0.png A"],
             "utf-8",
-            "labels.txt was not used: blanks part its columns file, label; write commas",
+            "labels.txt was not used: its columns file, label are separated by blanks; separate them by commas",
         ),
         ("labels.txt", ["0.png A", "1.png B"], "utf-8", "labels.txt was not used: it has no headings above its first image"),
         ("labels.csv", ["0.png,A", "1.png,B"], "utf-8", "labels.csv was not used: it has no headings above its first image"),
@@ -94,7 +94,7 @@ def test_a_table_for_each_part_is_joined_to_a_split(tmp_path, layout):
             "test_list.txt",
             ["0.png", "1.png"],
             "utf-8",
-            "Lists of images were not used: test_list.txt. To part train and test by them,",
+            "Lists of images were not used: test_list.txt. To use them as the split,",
         ),
         (
             "l.csv",
