@@ -109,16 +109,17 @@ def check_generator(options, source, size):
     """Stop where GAN_RECIPE or FAKES can't be what the fakes are to come from.
 
     Raises:
-        ValueError: both were given, one isn't there, or FAKES holds too few.
+        ValueError: both were given, one isn't there, or FAKES holds too few, or one that can't be read.
     """
     if options.gan_recipe and options.fakes:
         raise ValueError("FAKES and GAN_RECIPE were both given, and with FAKES no GAN is trained: leave one out.")
     if options.gan_recipe:
         size.make_recipe(options.gan_recipe)
     if options.fakes:
-        imported.find_fakes(imported.find_folder(options.fakes), source.minority, size.num_fakes, size.num_seeds)
         if options.sweep == "real":
             raise ValueError(imported.NOT_FROM_FEW)
+        found = imported.find_fakes(imported.find_folder(options.fakes), source.minority, size.num_fakes, size.num_seeds)
+        imported.read(found, size.image_size, size.num_fakes)
 
 
 def choose_parameters(options, source):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import types
 
 import nbformat
 import numpy as np
@@ -244,7 +245,13 @@ def test_the_images_that_are_meant_are_found(place, tmp_path):
 
 
 WRONG = {
-    "nothing in it": ([], "holds 0 images, and 12 fakes are to be added: make 12 more, or take a profile with num_fakes: 0"),
+    "nothing in it": ([], r"can't be used \(empty\): 12 fakes are to be added, each of them saved there as a JPEG or PNG"),
+    "an array": ([("arrays.npy", 0)], r"can't be used \(no image, but 1 other files: 1 .npy\): 12 fakes are to be added"),
+    "others in a folder in it": (
+        [("", 2), ("samples", 12)],
+        r"holds 2 images itself, others in its folders samples \(12\), and .*: make 10 more, or give the path of the folder that is meant\.",
+    ),
+    "very few": ([("", 5)], r"holds 5 images, and 12 fakes are to be added: make 7 more\."),
     "too few": ([("", 9)], "holds 9 images, and 12 fakes are to be added: make 3 more, or take a profile with num_fakes: 9"),
     "too few in one replicate": ([("0", 12), ("1", 11), ("2", 12)], "FAKES, folder 1, holds 11 images, and 12 fakes"),
     "a replicate missing": (
@@ -266,7 +273,10 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_not_enough_or_not_clear_is_a_sentence(case, tmp_path):
     for name, number in WRONG[case][0]:
-        touch(tmp_path / name, number)
+        if number:
+            touch(tmp_path / name, number)
+        else:
+            (tmp_path / name).write_bytes(b"numbers")
     with pytest.raises(ValueError, match=WRONG[case][1]):
         imported.find_fakes(tmp_path, "COVID19", 12, 3)
 
@@ -293,13 +303,24 @@ def test_what_cannot_be_read_or_is_twice_there_is_a_sentence(tmp_path):
     touch(tmp_path / "broken", 12)
     (tmp_path / "broken" / "3.png").write_bytes(b"RIFF1234WEBPVP8 ")
     with pytest.raises(
-        ValueError, match="1 of 12 images can't be read .3.png: a WebP file, not JPEG, PNG or DICOM: save it as PNG"
+        ValueError,
+        match="1 of 12 images in FAKES can't be read .broken/3.png: a WebP file, not JPEG, PNG or DICOM: save it as PNG",
     ):
         imported.read(imported.find_fakes(tmp_path / "broken", "COVID19", 12, 1), 32, 12)
     for number in range(3):
         touch(tmp_path / "twice" / str(number), 12, "{}.png" if number < 2 else "1{}.png")
     with pytest.raises(ValueError, match="the images of folder 0 in another folder too: give each replicate its own"):
         imported.read(imported.find_fakes(tmp_path / "twice", "COVID19", 12, 3), 32, 12)
+
+
+def test_one_that_cannot_be_read_is_named_with_its_replicate_before_notebook_1_trains(tmp_path, run_notebooks, diffusion):
+    shutil.copytree(diffusion, tmp_path / "fakes")
+    asked = types.SimpleNamespace(gan_recipe="", fakes=str(tmp_path / "fakes"), sweep="")
+    source = types.SimpleNamespace(minority="COVID19")
+    run_notebooks.check_generator(asked, source, SMALL)
+    (tmp_path / "fakes" / "1" / "sample_003.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 of 42 images in FAKES can't be read \(1/sample_003.jpg: the file is empty\)"):
+        run_notebooks.check_generator(asked, source, SMALL)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

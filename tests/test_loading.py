@@ -162,7 +162,9 @@ def test_where_every_image_is_needed_a_broken_one_is_named(tmp_path, rng):
     paths = write_images(tmp_path, 10, rng)
     assert loading.load_every_image(paths).shape == (10, 128, 128, 1)
     paths[3].write_bytes(b"")
-    with pytest.raises(ValueError, match="1 of 10 images can't be read \\(image_003.png: the file is empty\\)"):
+    with pytest.raises(
+        ValueError, match=f"1 of 10 images can't be read \\({tmp_path.name}/image_003.png: the file is empty\\)"
+    ):
         loading.load_every_image(paths)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xraygan import disk, run
-from xraygan.data import loading, tree
+from xraygan.data import loading, split, tree
 
 MOST = 2000  # fakes of a replicate that are taken: as many as a sweep over their number adds at most
 HOW = "give the folder that holds them, or one with the folders 0, 1, 2 and so on in it, one a replicate"
@@ -135,17 +135,32 @@ def _list_images(folder, class_name, num_fakes):
                 f"FAKES doesn't say which images are meant: {tree.describe_tree(folder)}. For fakes of {class_name}, {HOW}."
             )
         return _list_images((called or inner)[0], class_name, num_fakes)
-    name, number = tree.make_printable(folder.name), len(folder.images)
     if folder.dangling:
         raise ValueError(
-            f"{len(folder.dangling)} images in FAKES, folder {name}, are links to nowhere: copy the images themselves there."
+            f"{len(folder.dangling)} images in FAKES, folder {tree.make_printable(folder.name)}, are links to nowhere: copy the images themselves "
+            "there."
         )
-    if number < num_fakes:
-        raise ValueError(
-            f"FAKES, folder {name}, holds {number} images, and {num_fakes} fakes are to be added: make {num_fakes - number} more, or take a "
-            f"profile with num_fakes: {number}."
-        )
+    if len(folder.images) < num_fakes:
+        raise ValueError(_explain_too_few(folder, num_fakes))
     return [folder.path / file for file in folder.images]
+
+
+def _explain_too_few(folder, num_fakes):
+    """That a folder holds too few images, what else it holds, and what can be done."""
+    name, number = tree.make_printable(folder.name), len(folder.images)
+    if not number:
+        return (
+            f"FAKES, folder {name}, can't be used ({tree.describe_content(folder)}): {num_fakes} fakes are to be added, each of them saved there as a "
+            "JPEG or PNG file."
+        )
+    inner = [f"{tree.make_printable(child.name)} ({child.num_images})" for child in folder.folders.values() if child.num_images]
+    seen = f"{number} images" + (f" itself, others in its folders {tree.list_names(inner)}" if inner else "")
+    advice = [f"make {num_fakes - number} more"]
+    if inner:
+        advice.append("give the path of the folder that is meant")
+    if number >= split.FEWEST_JUDGED:
+        advice.append(f"take a profile with num_fakes: {number}")
+    return f"FAKES, folder {name}, holds {seen}, and {num_fakes} fakes are to be added: {', or '.join(advice)}."
 
 
 # Their pixels
@@ -165,7 +180,7 @@ def read(found, image_size, num_fakes):
         ValueError: a file can't be read, or two replicates have the same fakes.
     """
     number = min(max(num_fakes, MOST), *map(len, found))
-    loaded = loading.read_every_image([path for paths in found for path in paths[:number]], image_size)
+    loaded = loading.read_every_image([path for paths in found for path in paths[:number]], image_size, "images in FAKES")
     replicates = np.split(loaded.images, len(found))
     digests = [hash_images(images) for images in replicates]
     twice = [str(digests.index(digest)) for place, digest in enumerate(digests) if digests.index(digest) < place]

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 
 import utils
-from xraygan.data import decode, dicom
+from xraygan.data import decode, dicom, tree
 from xraygan.disk import keep_most_recent, replacing
 
 MAX_BYTES = 400_000_000  # no file of an image that passes is larger
@@ -103,13 +103,12 @@ def load_every_image(paths, image_size=utils.IMAGE_SIZE):
     return read_every_image(paths, image_size).images
 
 
-def read_every_image(paths, image_size):
-    """The same as `LoadedImages`, with the facts about the files."""
+def read_every_image(paths, image_size, what="images"):
+    """The same as `LoadedImages`, with the facts about the files; `what` is what messages call them."""
     loaded = load_images(paths, None, image_size, show_progress=False)
     for row, problem in loaded.problems.items():
-        raise ValueError(
-            f"{len(loaded.problems)} of {len(loaded.kept)} images can't be read ({Path(paths[row]).name}: {problem.why})."
-        )
+        name = tree.name_file(Path(paths[row]), Path(paths[row]).parent.parent)  # folders may hold files of one name
+        raise ValueError(f"{len(loaded.problems)} of {len(loaded.kept)} {what} can't be read ({name}: {problem.why}).")
     return loaded
 
 
