@@ -237,7 +237,8 @@ def add_rows(rows):
     new, names = pd.DataFrame(rows).round(4), list(Trial.__annotations__)
     known = read_rows()
     table = (pd.concat([known, new]) if len(known) else new).drop_duplicates(names, keep="last")
-    utils.write_table(table.sort_values(names), FOLDER / "search.csv")
+    table = table.sort_values(names)
+    utils.write_table(table.assign(minutes=table["minutes"].map("{:g}".format)), FOLDER / "search.csv")
     print(new.T.to_string(header=False), flush=True)
 
 

@@ -288,6 +288,12 @@ def test_folders_that_may_be_patients_are_asked_about(folders, said, tmp_path):
     assert any(f"The class folders are called {said}" in note for note in notes) == bool(said)
 
 
+@pytest.mark.parametrize("inner", ["12345", ["HospitalA", "HospitalB"]])
+def test_folders_of_patients_or_hospitals_alike_in_all_classes_are_no_classes(inner, tmp_path):
+    folders = [f"{part}/{name}/{each}" for part in ("train", "test") for name in ("ILL", "WELL") for each in inner]
+    assert sources.find_source(str(small(tmp_path / "xrays", folders))).classes == ("ILL", "WELL")
+
+
 @pytest.mark.parametrize(
     ("inner", "asked"),
     [({"Seoul": "ABC", "Busan": "AB"}, True), ({"ILL": "123", "WELL": "12"}, False), ({"ILL": "AB", "WELL": "BC"}, False)],

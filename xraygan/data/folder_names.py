@@ -19,6 +19,7 @@ NUMBERED = {  # what folders with a number are called that hardly are classes
     *("p", "pt", "patient", "subject", "case", "study", "series", "id", "sub", "uid"),
     *("fold", "site", "hospital", "center", "centre", "clinic", "batch"),
 }
+FEWEST_NUMBERS = 5  # folders with bare numbers for names, from which on they are taken for patients
 LOOKS_ALIKE = 0.7  # of difflib's ratio: "tets" and "test" have 0.75, "normal" and "train" 0.36
 MASK_OF = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)$", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between the words of "LungMasks" and "CXRMasks"
@@ -77,6 +78,11 @@ def are_numbered(names):
     """Whether folders are called like patients or hospitals that somebody numbered or lettered: "p10" and "p11", "SiteA" and "SiteB"."""
     words = {_drop_letter(_read_words(name)[1]) for name in names}
     return len(words) == 1 and () not in words and NUMBERED.issuperset(*words)
+
+
+def may_be_patients(names):
+    """Whether folders are numbered or lettered, or have bare numbers for names and are too many for classes called 0, 1 and 2."""
+    return are_numbered(names) or (len(names) >= FEWEST_NUMBERS and all(name.isdecimal() for name in names))
 
 
 def _drop_letter(words):

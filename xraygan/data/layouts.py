@@ -312,7 +312,7 @@ def require_classes(classes):
         )
     inner = _list_inner(classes)
     first = next(iter(inner.values()))
-    are_patients = folder_names.are_numbered(first) and not folder_names.are_numbered(classes)
+    are_patients = folder_names.may_be_patients(first) and not folder_names.may_be_patients(classes)
     if len(first) > 1 and all(names == first for names in inner.values()) and not are_patients:
         raise ValueError(
             f"{named} each hold {make_printable(list_names(sorted(first)))}, and which of these are the classes can't be known: put the images of "
