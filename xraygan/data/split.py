@@ -119,9 +119,14 @@ def _require_not_all_leaks(table):
     for name, of in table[table["folder"] != "test"].groupby("class", sort=False):
         kept, leaks = of.loc[of["part"] != LEAK, "group"].nunique(), int((of["part"] == LEAK).sum())
         if kept < 2 and leaks:
+            ways = ["take other test images"]
+            if table.loc[table["class"] == name, "group"].nunique() > 2:  # one for each part
+                ways.append("let them be drawn so that nothing is in two parts (make study TEST_SHARE=0.2)")
+            if of["group"].nunique() > 1:
+                ways.append("keep those training images (ON_LEAK = 'report' in the parameter cell of notebook 1)")
             raise ValueError(
                 f"class {name} has {kept} usable images or groups of images that belong together, since {leaks} of its {len(of)} training images "
-                "show a picture or a patient that is also in test: take other test images, or keep them with ON_LEAK = 'report'."
+                f"show a picture or a patient that is also in test: {', or '.join(ways)}."
             )
 
 
