@@ -92,6 +92,16 @@ def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak
     return _settle(table, seed)
 
 
+def describe_draw(image_set, test_share=0.0):
+    """A sentence where the images come without a test folder, so that `make_split` draws the test images; else ""."""
+    if (np.asarray(image_set.folders) == "test").any():
+        return ""
+    return (
+        f"The images come without a test folder: about {test_share or TEST_SHARE:.0%} of each class are drawn for the test, anew for each replicate; "
+        "near-copies and, where patients are known, the images of a patient stay together. TEST_SHARE sets another share."
+    )
+
+
 def _require_enough_groups(drawn, classes, parts):
     """Stop where a class has too few groups to stand in each part that is drawn."""
     for name in classes:
