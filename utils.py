@@ -14,6 +14,7 @@ IMAGE_SIZE = 128  # pixels a side by default, as in the study this project rebui
 NAMES = (
     "file",
     "class",
+    "minority",
     "label",
     "prediction",
     "likeliest",

@@ -312,16 +312,24 @@ def test_too_few_images_is_a_sentence():
         split.make_split(data, np.arange(13))
 
 
-def test_images_that_were_left_out_as_twins_are_no_missing_images():
-    """To add images wouldn't help: all of a class's training images are in test, too."""
+@pytest.mark.parametrize("can_be_drawn", [True, False])
+def test_images_that_were_left_out_as_twins_are_no_missing_images(can_be_drawn):
+    """To add images wouldn't help: all of a class's training images are in test, too. TEST_SHARE helps where they are of several groups."""
     data = image_set(["train"] * 20 + ["test"] * 10, [0] * 10 + [1] * 10 + [0, 1] * 5)
     groups = np.arange(30)
-    groups[:10], groups[20::2] = 100, 100
+    groups[:10] = groups[20::2] = 100
+    if can_be_drawn:
+        groups[:10], groups[20::2] = np.arange(100, 110) // 2, np.arange(50, 55)
     with pytest.raises(
-        ValueError,
-        match="class A has 0 usable .*, since 10 of its 10 training images show a picture or a patient that is also in test: .*ON_LEAK",
-    ):
+        ValueError, match="class A has 0 usable .*, since 10 of its 10 training images show a picture or a"
+    ) as said:
         split.make_split(data, groups)
+    ways = str(said.value).split("also in test: ")[1]
+    assert ways.startswith("take other test images")
+    assert ("(make study TEST_SHARE=0.2)" in ways) == ("ON_LEAK = 'report' in the parameter cell of" in ways) == can_be_drawn
+    if can_be_drawn:
+        assert set(split.make_split(data, groups, test_share=0.2)["part"]) == {"train", "validation", "test"}
+        assert (split.make_split(data, groups, on_leak="report")["part"] == "train").any()
     assert (split.make_split(data, np.arange(30))["part"] == "train").any()
 
 

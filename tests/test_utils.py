@@ -1,6 +1,7 @@
 """Tables, normalising, tiling and writing images."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
@@ -27,6 +28,15 @@ def test_grid_places_images_row_by_row():
     grid = utils.image_grid(images, num_columns=2, gap=1)
     assert grid.shape == (9, 9)
     assert (grid[0, 0], grid[0, 5], grid[5, 0], grid[5, 5], grid[4, 0]) == (1, 2, 3, 0, 0)
+
+
+def test_every_published_column_that_holds_classes_is_read_as_text():
+    """A class may be called 007, and a column that isn't among `utils.NAMES` would give it back as 7."""
+    classes, found = {"NORMAL", "COVID19", "PNEUMONIA"}, set()
+    for file in (disk.ROOT / "results" / "published").rglob("*.csv"):
+        table = pd.read_csv(file, dtype=str)
+        found |= {name for name in table if not classes.isdisjoint(table[name].unique())}
+    assert {"class", "minority", "label", "prediction"} <= found <= set(utils.NAMES)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

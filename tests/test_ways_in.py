@@ -197,6 +197,16 @@ def test_what_was_found_is_printed(phantom_folder, tmp_path, capsys):
     assert "The images were found in Data." in printed and "other files" in printed and str(tmp_path) not in printed
 
 
+@pytest.mark.parametrize(("share", "said"), [(0.0, "about 20% of each class"), (0.3, "about 30% of each class")])
+def test_where_there_is_no_test_folder_the_draw_is_said(share, said, phantom_folder, tmp_path, capsys):
+    asked = ASKED | {"TEST_SHARE": share}
+    begin(DATA=str(phantom_folder), RUN="with-test", **asked)
+    assert "without a test folder" not in capsys.readouterr().out
+    root = lay_out(phantom_folder, tmp_path / "xrays", lambda part, name, file: f"{name}/{part}_{file}")
+    begin(DATA=str(root), RUN=f"without-test-{share}", **asked)
+    assert f"The images come without a test folder: {said} are drawn for the test" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["NA", "A$_$", "<img src=x onerror=alert(1)>", "a|b*c_d", "A" * 200, "007"])
 def test_a_class_of_any_name_goes_through_to_files_figures_and_findings(name, tmp_path):
     root = small(tmp_path / "xrays", [f"{part}/{label}" for part in ("train", "test") for label in (name, "Z")], count=9)

@@ -197,7 +197,7 @@ def begin(**asked):
     folders = run.open_folders(run.choose_name(asked["RUN"], source.name, asked["PROFILE"]))
     images = sources.read_images(sources.add_classes(source, asked["ALSO"]), profile.image_size)
     patients, about_patients = audit.read_groups(asked["GROUPS"], images) if asked["GROUPS"] else (images.patients, [])
-    for sentence in filter(None, [images.describe(), *about_patients]):
+    for sentence in filter(None, [images.describe(), *about_patients, split.describe_draw(images, asked["TEST_SHARE"])]):
         print(sentence)
     minority = sources.describe_minority(source, asked["MINORITY"])
     kind = "drawings, not patients, called" if source.is_phantom else "images of"

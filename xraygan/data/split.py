@@ -92,6 +92,16 @@ def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak
     return _settle(table, seed)
 
 
+def describe_draw(image_set, test_share=0.0):
+    """A sentence where the images come without a test folder, so that `make_split` draws the test images; else ""."""
+    if (np.asarray(image_set.folders) == "test").any():
+        return ""
+    return (
+        f"The images come without a test folder: about {test_share or TEST_SHARE:.0%} of each class are drawn for the test, anew for each replicate; "
+        "near-copies and, where patients are known, the images of a patient stay together. TEST_SHARE sets another share."
+    )
+
+
 def _require_enough_groups(drawn, classes, parts):
     """Stop where a class has too few groups to stand in each part that is drawn."""
     for name in classes:
@@ -119,9 +129,14 @@ def _require_not_all_leaks(table):
     for name, of in table[table["folder"] != "test"].groupby("class", sort=False):
         kept, leaks = of.loc[of["part"] != LEAK, "group"].nunique(), int((of["part"] == LEAK).sum())
         if kept < 2 and leaks:
+            ways = ["take other test images"]
+            if table.loc[table["class"] == name, "group"].nunique() > 2:  # one for each part
+                ways.append("let them be drawn so that nothing is in two parts (make study TEST_SHARE=0.2)")
+            if of["group"].nunique() > 1:
+                ways.append("keep those training images (ON_LEAK = 'report' in the parameter cell of notebook 1)")
             raise ValueError(
                 f"class {name} has {kept} usable images or groups of images that belong together, since {leaks} of its {len(of)} training images "
-                "show a picture or a patient that is also in test: take other test images, or keep them with ON_LEAK = 'report'."
+                f"show a picture or a patient that is also in test: {', or '.join(ways)}."
             )
 
 
