@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -195,8 +196,39 @@ def test_a_candidate_timed_later_on_a_slower_machine_is_scaled_by_todays_recipe(
         pd.DataFrame({"candidate": ["today", "fast"], "median": [600.0, 900.0], "min": 590.0, "max": 950.0}),
         tmp_path / "updates_a_minute.csv",
     )
+    disk.write_json(
+        tmp_path / "updates_a_minute_machine.json", {"device": "theirs", "added": {"earlier": {"device": "a third"}}}
+    )
     search.publish_speeds(pd.DataFrame({"candidate": ["today"] * 3 + ["finer"] * 3, "seconds": [0.2] * 3 + [0.4, 0.5, 0.3]}))
     assert [search.count_updates(name, 10) for name in ("today", "fast", "finer")] == [6000, 9000, 3000]
+    timed = {"device": backend.device_name(), "rounds": search.ROUNDS, "median_of_today": 300.0}
+    added = {"earlier": {"device": "a third"}, "finer": timed}
+    assert disk.read_json(tmp_path / "updates_a_minute_machine.json") == {"device": "theirs", "added": added}
+
+
+def test_fakes_are_compared_with_images_from_all_over_the_held_out_ones(monkeypatch):
+    """The first files of a folder are often of the same few patients."""
+    seen = []
+
+    def note(real, fake):
+        seen.append(real[:, 0].tolist())
+        return dict.fromkeys(("precision", "recall", "coverage"), 1.0)
+
+    def space(images):
+        return images.reshape(len(images), -1)[:, :2].astype(float)
+
+    space.name = "features"
+    held_out = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    judges = SimpleNamespace(
+        spaces=[space], held_out={"features": space(held_out)}, tell_real_from_fake=lambda _: {"accuracy": 1}
+    )
+    monkeypatch.setattr(search.fidelity, "precision_recall_density_coverage", note)
+    monkeypatch.setattr(search.fidelity, "kernel_distance", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr(search.memorisation, "find_copies", lambda *_: SimpleNamespace(summary={"copies": 0, "alarm": False}))
+    for _ in range(2):
+        search.judge_fakes(judges, held_out[:50], held_out[:10], held_out)
+    assert seen[0] == seen[1] and len(set(seen[0])) == 50
+    assert np.histogram(seen[0], bins=4, range=(0, 200))[0].min() > 5, "of each quarter"
 
 
 @pytest.mark.slow

@@ -327,6 +327,20 @@ def stop_after(num_epochs):
     return on_epoch_end
 
 
+@pytest.mark.parametrize(
+    ("library", "on_gpu", "is_promised"), [("jax", True, False), ("jax", False, True), ("tensorflow", True, True)]
+)
+def test_jax_on_a_gpu_is_not_called_deterministic(library, on_gpu, is_promised, monkeypatch):
+    """Nothing here makes it so."""
+    policy = keras.mixed_precision.global_policy().name
+    monkeypatch.setattr(keras.backend, "backend", lambda: library)
+    monkeypatch.setattr(backend, "has_gpu", lambda: on_gpu)
+    monkeypatch.setattr(backend, "_gpu_generation", lambda: backend.AMPERE)
+    assert backend.configure(policy)["deterministic"] == is_promised
+    assert backend.lost_determinism() != is_promised
+    assert not backend.configure(policy, deterministic=False)["deterministic"]
+
+
 def test_without_a_deterministic_kernel_a_training_goes_on_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(backend, "_relaxed", [])
     calls = []

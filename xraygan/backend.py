@@ -55,8 +55,9 @@ def configure(precision="auto", deterministic=True, threads=0):
     Args:
         precision: "auto" (bfloat16 where the device multiplies it fast, else float32) or one of `PRECISIONS`. "mixed_float16" is for
             GPUs such as the T4, which multiply nothing else fast; "auto" doesn't choose it, since it was never timed on one.
-        deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on CPU as it is). On a CPU it costs
-            little. On a GPU it costs XLA and the fastest kernels; some have none that is deterministic, see `deterministic_if_possible`.
+        deterministic: same seed, same numbers on one machine; TensorFlow only (JAX is deterministic on a CPU as it is, and nothing here makes
+            it so on a GPU). On a CPU it costs little. On a GPU it costs XLA and the fastest kernels; some have none that is deterministic,
+            see `deterministic_if_possible`.
         threads: processor threads an operation uses, which decide its last digits; 0 for as many as this
             process may use (a container or a batch system may give it fewer than there are). TensorFlow only.
 
@@ -77,10 +78,10 @@ def configure(precision="auto", deterministic=True, threads=0):
     if not can_train_in(chosen):
         raise ValueError(f"PRECISION is {precision!r}, and {device_name()} can't train in it: choose 'float32' or 'auto'.")
     keras.mixed_precision.set_global_policy(chosen)
+    deterministic = deterministic and not lost_determinism()
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        deterministic = deterministic and not _relaxed
         if deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(0)  # of operations that have none of their own, which it refuses otherwise
@@ -153,8 +154,8 @@ def deterministic_if_possible(train):
 
 
 def lost_determinism():
-    """Whether something was trained without determinism in this process that was to be deterministic."""
-    return bool(_relaxed)
+    """Whether this process can't promise the same numbers again: it relaxed determinism, or computes with JAX on a GPU."""
+    return bool(_relaxed) or (keras.backend.backend() != "tensorflow" and has_gpu())
 
 
 def num_threads():

@@ -1,7 +1,9 @@
 """What is trained: the units of the comparison, those that show what leaks are worth, those of few real images, and a sweep."""
 
+import functools
 from dataclasses import replace
 
+from xraygan import disk, run
 from xraygan.comparison.arms import ARMS, FAKES_INSTEAD, write_arm
 from xraygan.comparison.units import Unit
 from xraygan.data import split
@@ -36,14 +38,15 @@ def plan_comparison(study):
     return [
         unit
         for setting in study.settings
-        for unit in list_units(setting, list_arms(study, setting), seeds, study.profile.num_fakes)
+        for unit in list_units(setting, list_arms(study, setting, seeds), seeds, study.profile.num_fakes)
     ]
 
 
-def list_arms(study, setting):
-    """The profile's arms; that of further real images only where there are as many as fakes."""
-    enough = count_reserve(study, setting) >= study.profile.num_fakes
-    return [name for name in study.profile.arms if enough or not ARMS[name].needs_reserve]
+def list_arms(study, setting, seeds):
+    """The profile's arms; that of further real images only where every replicate has as many as fakes."""
+    needing = [name for name in study.profile.arms if ARMS[name].needs_reserve]
+    left_out = needing if needing and count_reserve(study, setting, seeds) < study.profile.num_fakes else []
+    return [name for name in study.profile.arms if name not in left_out]
 
 
 def describe_left_out(study):
@@ -60,13 +63,14 @@ def describe_left_out(study):
         sentences.append(
             f"Notebook 2 can't judge the fakes by numbers: {counts['test']} test images of {minority}, at least {split.FEWEST_JUDGED} are needed."
         )
-    without = [write_arm(name) for name in profile.arms if name not in list_arms(study, study.own)]
+    seeds = list_seeds(study, profile.num_seeds)
+    without = [write_arm(name) for name in profile.arms if name not in list_arms(study, study.own, seeds)]
     if without:
         sentences.append(
-            f"Notebook 3 leaves out the remedy {', '.join(without)}: it needs {profile.num_fakes} further real images of {minority}, and there are "
-            f"{count_reserve(study, study.own)}."
+            f"Notebook 3 leaves out the remedy {', '.join(without)}: it needs {profile.num_fakes} further real images of {minority} in every "
+            f"replicate, and the fewest are {count_reserve(study, study.own, seeds)}."
         )
-    wanted = dict.fromkeys([*profile.scarce_counts, *profile.curve_counts])
+    wanted = sorted({*profile.scarce_counts, *profile.curve_counts})
     too_many = [str(number) for number in wanted if number >= counts["train"]]
     if too_many:
         sentences.append(
@@ -75,11 +79,19 @@ def describe_left_out(study):
     return sentences
 
 
-def count_reserve(study, setting):
-    """How many real training images of the minority class a setting doesn't use."""
-    counts = study.record["data"]["counts"]
-    trained, unused = (counts.get(part, {}).get(setting.minority, 0) for part in ("train", split.UNUSED))
-    return unused + (trained - setting.num_real if setting.num_real else 0)
+def count_reserve(study, setting, seeds):
+    """How many real training images of the minority class a setting doesn't use, in the replicate that has fewest."""
+    split_hash = disk.hash_file(study.folders.results / run.SPLIT)
+    counts = [_count_training_images(study.folders, split_hash, setting.minority, seed) for seed in seeds]
+    return min(unused + (trained - setting.num_real if setting.num_real else 0) for trained, unused in counts)
+
+
+@functools.lru_cache(maxsize=1000)
+def _count_training_images(folders, split_hash, name, seed):
+    """How many images of a class a replicate trains on and how many it leaves unused; the hash tells one split of a run from another."""
+    table = split.redraw(split.read_split(folders), seed)
+    parts = table.loc[table["class"] == name, "part"]
+    return (parts == "train").sum(), (parts == split.UNUSED).sum()
 
 
 def plan_leaks(study):
@@ -117,15 +129,11 @@ def plan_scarcity(study):
     """
     if study.imported:
         return []
-    profile = study.profile
+    profile, units = study.profile, []
     replicates = dict(zip(profile.scarce_counts, profile.scarce_seeds, strict=True))
-    units = [
-        unit
-        for setting in _list_settings(study, profile.scarce_counts)
-        for unit in list_units(
-            setting, list_arms(study, setting), list_seeds(study, replicates[setting.num_real]), profile.num_fakes
-        )
-    ]
+    for setting in _list_settings(study, profile.scarce_counts):
+        seeds = list_seeds(study, replicates[setting.num_real])
+        units += list_units(setting, list_arms(study, setting, seeds), seeds, profile.num_fakes)
     return sorted(units, key=lambda unit: unit.seed)
 
 

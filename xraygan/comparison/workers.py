@@ -64,9 +64,7 @@ def _train_missing(study, wanted, scheduler):
             _run_side_by_side(study, jobs, bar, num_jobs)
     facts = [disk.read_json(units.find_files(study, unit).facts) for unit in missing]
     if study.deterministic and not all(of_unit["deterministic"] for of_unit in facts):
-        print(
-            "TensorFlow lacks a deterministic kernel on this device: some trainings aren't repeated to their last digits by the same seed."
-        )
+        print("Some trainings ran without deterministic kernels: the same seed doesn't repeat them to their last digits.")
 
 
 def split_rounds(study, missing, at_once):
