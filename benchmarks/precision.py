@@ -14,8 +14,9 @@ import pandas as pd
 
 import utils
 from benchmarks import machine
+from benchmarks.pairs import judge_pairs
 from xraygan import backend, disk, run
-from xraygan.comparison import metrics, plan, profile, tables, units, verdict, workers
+from xraygan.comparison import plan, profile, tables, units, workers
 from xraygan.comparison.study import recall_study
 from xraygan.data import split
 
@@ -77,14 +78,7 @@ def compare(predictions, setting, group_of):
     precisions = list(dict.fromkeys(name.split(", ")[0] for name in predictions))
     pairs = [(f"{precisions[0]}, {arm}", f"{precisions[-1]}, {arm}") for arm in ARMS]
     pairs += [(f"{precision}, {ARMS[0]}", f"{precision}, {ARMS[1]}") for precision in precisions]
-    judged, labels, groups = tables.judge_predictions(predictions, setting, group_of)
-    rows = []
-    for metric, arms in judged.items():
-        for pair in pairs:
-            found = verdict.estimate_difference(arms, *pair, labels, groups, metrics.METRICS[metric])
-            outcome = verdict.decide_outcome(found["difference"], found["p_value"], found["p_equivalent"])
-            rows.append({"first": pair[0], "second": pair[1], "metric": metric} | found | {"outcome": outcome})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(judge_pairs(predictions, pairs, setting, group_of))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import argparse
 import pandas as pd
 
 from benchmarks import machine, published_study
+from benchmarks.pairs import judge_pairs
 from xraygan import backend
-from xraygan.comparison import metrics, plan, tables, verdict, workers
+from xraygan.comparison import plan, tables, workers
 from xraygan.comparison.study import recall_study
 from xraygan.data import split
 
@@ -47,13 +48,8 @@ def compare_halves(setting, predictions, group_of):
     """
     half = len(predictions) // 2
     halves = {"first half": predictions[:half], "second half": predictions[half:]}
-    judged, labels, groups = tables.judge_predictions(halves, setting, group_of)
-    rows = []
-    for metric, arms in judged.items():
-        found = verdict.estimate_difference(arms, *halves, labels, groups, metrics.METRICS[metric])
-        outcome = verdict.decide_outcome(found["difference"], found["p_value"], found["p_equivalent"])
-        rows.append({"metric": metric} | found | {"outcome": outcome})
-    return rows
+    rows = judge_pairs(halves, [tuple(halves)], setting, group_of)
+    return [{name: value for name, value in row.items() if name not in ("first", "second")} for row in rows]
 
 
 def main():

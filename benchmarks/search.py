@@ -122,7 +122,11 @@ def publish_speeds(times):
     utils.write_table(table.reset_index(), file)
     machine_file = FOLDER / "updates_a_minute_machine.json"
     about = disk.read_json(machine_file)
-    timed = {"device": backend.device_name(), "rounds": ROUNDS, "median_of_today": round(float(rates.loc["today", "median"]), 1)}
+    timed = {
+        "device": backend.device_name(),
+        "rounds": ROUNDS,
+        "median_of_today": round(float(rates.loc["today", "median"]), 1),
+    }
     disk.write_json(machine_file, about | {"added": about.get("added", {}) | dict.fromkeys(added.index, timed)})
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from xraygan import disk, run
 from xraygan.comparison.classifier import Classifier, predict
-from xraygan.gan import dcgan, fakes
+from xraygan.gan import fakes
 from xraygan.gan.recipe import Recipe
 
 CLASSIFIER, RECIPE = Classifier(image_size=32), Recipe(image_size=32)
@@ -191,6 +191,10 @@ def load_baseline(folders):
     return run.load_weights(CLASSIFIER.build(2), folders, "before_gan", "1_before_gan.ipynb")
 
 
+def load_generator(folders):
+    return run.load_weights(RECIPE.build_generator(), folders, "dcgan_generator", "2_gan_training.ipynb")
+
+
 class Trap:
     """Unpickled, it leaves a file: the sign that a stranger's code ran."""
 
@@ -312,7 +316,7 @@ def hostile_files(folders, tmp_path):
 def test_saved_models_come_back_the_same(saved):
     expected = predict(CLASSIFIER.build(2, seed=5), IMAGES)
     np.testing.assert_array_equal(predict(load_baseline(saved), IMAGES), expected)
-    generator = dcgan.load_generator(saved, RECIPE)
+    generator = load_generator(saved)
     assert fakes.weights_hash(generator) == fakes.weights_hash(RECIPE.build_generator())
     by_keras = keras.models.load_model(saved.models / "before_gan.keras", safe_mode=True)
     np.testing.assert_array_equal(predict(by_keras, IMAGES), expected)
@@ -358,7 +362,7 @@ def test_a_model_that_is_not_there(folders):
         load_baseline(folders)
     shutil.rmtree(folders.models)
     with pytest.raises(FileNotFoundError):
-        dcgan.load_generator(folders, RECIPE)
+        load_generator(folders)
     assert run.open_folders(folders.run, folders.models.parent.parent) == folders
 
 

@@ -22,7 +22,7 @@ def load_generator(study):
         ValueError: the file isn't what the record knows, or was made from another split or by another recipe.
     """
     require_generator(study)
-    return dcgan.load_generator(study.folders, study.recipe)
+    return run.load_weights(study.recipe.build_generator(), study.folders, dcgan.GENERATOR, run.NOTEBOOK_2)
 
 
 def require_generator(study):

@@ -12,7 +12,7 @@ from keras import ops
 from tqdm import tqdm
 
 import utils
-from xraygan import backend, disk, keys, run, training
+from xraygan import backend, disk, keys, training
 from xraygan.gan import augmentation, fakes, fidelity, losses
 
 GRID_SEED = 1_000_000  # first seed of what is drawn as training goes on; fakes take theirs from elsewhere
@@ -328,13 +328,3 @@ def describe_training(recipe):
     """The recipe and the code as a saved state is known by them: how often samples are drawn changes no weight."""
     fields = {name: value for name, value in keys.describe(recipe).items() if name != "sample_every"}
     return fields | {training.CODE: keys.digest([replace(recipe, sample_every=0).describe(), keys.describe(CODE)])}
-
-
-def load_generator(folders, recipe):
-    """The generator that notebook 2 saved.
-
-    Raises:
-        FileNotFoundError: there is none yet.
-        ValueError: the file isn't what the record knows.
-    """
-    return run.load_weights(recipe.build_generator(), folders, GENERATOR, run.NOTEBOOK_2)

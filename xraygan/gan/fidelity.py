@@ -294,7 +294,8 @@ class Judge:
             fake: `uint8 (N, S, S, 1)`; of more than `MOST` a draw is used.
 
         Returns:
-            dict of `accuracy` (0.5 where it can't), `low`, `high` (exact 95 % interval) and `images`.
+            dict of `accuracy` (0.5 where it can't), `low`, `high` (approximate 95 % interval: that of a binomial, though the five classifiers
+            share training images) and `images`.
         """
         space = next(space for space in self.spaces if space.name == "random")
         real, fake = self.held_out["random"], space(draw_at_most(fake, MOST))

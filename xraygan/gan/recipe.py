@@ -28,7 +28,8 @@ class Recipe:
         max_brightness: largest change of the mean, on the −1 to 1 scale.
         max_contrast: largest relative change of the contrast.
         cut_side: side of the square that "cutout" hides, a share of the image's side.
-        updates: of the generator, however many images there are.
+        updates: of the generator, however many images there are. A training has whole epochs and so a few updates more, in which the
+            learning rate is 0: with 25 images, 5,000 become 5,024.
         sample_every: updates between two sample grids and judgements, about: they come at the end of an epoch.
     """
 

@@ -191,19 +191,13 @@ def tabulate_brightness(images_by_kind):
 def _describe_greys(images):
     """From how often each grey occurs: the pixels of many images, as decimal numbers, fill the memory."""
     greys, counts = np.arange(256), sum(np.bincount(image.ravel(), minlength=256) for image in images)
-    total, up_to = counts.sum(), counts.cumsum()
-    mean = (counts * greys).sum() / total
-
-    def percentile(percent):
-        place = percent / 100 * (total - 1)
-        below, above = np.searchsorted(up_to, [np.floor(place), np.ceil(place)], side="right")
-        return below + (above - below) * (place % 1)
-
+    mean = np.average(greys, weights=counts)
+    darkest, brightest = np.quantile(greys, [0.01, 0.99], weights=counts, method="inverted_cdf")
     return {
         "mean": mean,
-        "standard deviation": np.sqrt((counts * (greys - mean) ** 2).sum() / total),
-        "darkest 1 %": percentile(1),
-        "brightest 1 %": percentile(99),
+        "standard deviation": np.sqrt(np.average((greys - mean) ** 2, weights=counts)),
+        "darkest 1 %": darkest,
+        "brightest 1 %": brightest,
     }
 
 
