@@ -165,7 +165,7 @@ def test_every_file_of_the_comparison_is_there(finished):
 
 def test_study_ends_with_the_table_and_says_where_things_are(finished):
     store, printed = finished
-    assert "this run is on the phantom" in printed
+    assert "this run uses the phantom" in printed
     assert re.search(r"balanced accuracy +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3}", printed)
     assert "training the GAN: 100%" in printed, "no progress was shown"
     folder = store / "results" / "phantom-tiny" / "notebooks"
