@@ -103,6 +103,17 @@ def test_collapse_and_junk_show_in_the_measure_that_is_meant_for_them(rng):
     assert fidelity.diversity(real, collapsed) < fidelity.COLLAPSED < fidelity.diversity(real, rng.normal(size=(200, 4)))
 
 
+@pytest.mark.parametrize(("num_real", "num_fake"), [(200, 40), (40, 200), (60, 60)])
+def test_diversity_compares_equal_numbers(rng, num_real, num_fake):
+    """The more points, the nearer the nearest: so the first of each, as many as there are of both. Here by a plain second implementation."""
+    real, fake, size = rng.normal(size=(num_real, 3)), rng.normal(size=(num_fake, 3)), min(num_real, num_fake)
+    nearest = [
+        np.median([min(np.linalg.norm(one - other) for other in points if other is not one) for one in points])
+        for points in (list(real[:size]), list(fake[:size]))
+    ]
+    assert fidelity.diversity(real, fake) == pytest.approx(nearest[1] / nearest[0])
+
+
 def test_too_few_images_are_an_error_not_a_number(rng):
     with pytest.raises(ValueError, match="at least 3 images"):
         fidelity.kernel_distance(rng.normal(size=(2, 3)), rng.normal(size=(9, 3)))

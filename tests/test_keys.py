@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import inspect
 import itertools
 import linecache
 import os
@@ -334,8 +335,8 @@ def test_the_key_does_not_depend_on_what_this_process_computes_in(study):
 # Losses, augmentations, kinds of extra images and the update are known by their code
 
 
-def last_fakes(name, real, count, fakes, seed):
-    return fakes[-count:]
+def last_fakes(name, sources, count, seed):
+    return sources.fakes[-count:]
 
 
 def shift_alone(images, seed, recipe):
@@ -344,6 +345,11 @@ def shift_alone(images, seed, recipe):
 
 def fool(fake_logits):
     return keras.ops.mean(keras.ops.softplus(fake_logits))
+
+
+def list_functions(entry):
+    """The functions of a registry's entry."""
+    return [entry] if callable(entry) else [value for value in vars(entry).values() if callable(value)]
 
 
 @pytest.mark.parametrize(
@@ -356,6 +362,8 @@ def fool(fake_logits):
     ids=["loss", "augmentation", "addition"],
 )
 def test_another_function_under_the_same_name_is_another_unit(study, monkeypatch, registry, name, changed):
+    for function, there in zip(*map(list_functions, (changed, registry[name])), strict=True):
+        assert inspect.signature(function) == inspect.signature(there), "it could take the other's place"
     before, plain = find_key(study), find_key(study, PLAIN_ARM)
     monkeypatch.setitem(registry, name, changed)
     assert find_key(study) != before
@@ -374,8 +382,8 @@ def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monk
     def compile_network(model, learning_rate, num_classes):
         model.compile("sgd", "mse")
 
-    def rebalance(name, setting, train, num_extra, fakes, seed):
-        return train
+    def rebalance(name, setting, parts, num_extra, fakes, seed):
+        return parts["train"]
 
     before = find_key(study)
     assert dcgan.make_gan in dcgan.CODE
@@ -384,6 +392,7 @@ def test_the_update_the_loss_and_the_choice_of_images_are_in_the_key(study, monk
         (arms, "rebalance", rebalance),
         (dcgan, "CODE", dcgan.CODE[1:]),
     ):
+        assert name == "CODE" or inspect.signature(other) == inspect.signature(getattr(module, name)), "it could take its place"
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)
             assert find_key(study) != before, name
