@@ -108,7 +108,8 @@ def measure_reach(image_set, rows):
         and those pairs, a set of (row, row).
     """
     rows, table, others = rows[: NUM_COPIES + NUM_OTHERS], [], set()
-    pictures = [open_picture(image_set.source.root / image_set.files[row]) for row in rows[:NUM_COPIES]]
+    places = image_set.list_places(image_set.files[rows[:NUM_COPIES]])
+    pictures = [open_picture(image_set.source.root / place) for place in places]
     for name, (change, amounts) in CHANGES.items():
         for amount in amounts:
             rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import time
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -196,6 +197,9 @@ def pictures_of_every_mode():
     yield from (grey.convert("P"), grey.convert("1"), Image.fromarray(values[..., 0].astype(np.uint16)))
 
 
+@pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13, reason="earlier versions of Pillow round shrunk pixels in another way"
+)
 def test_pixels_are_those_of_earlier_versions_of_this_project():
     """A run goes on only if its images are byte for byte what they were: the hash was made before reading moved to `xraygan.data`."""
     digest = hashlib.sha256()

@@ -224,6 +224,10 @@ def open_until_whole(machine, given, number):
         assert asked, f"a sentence that doesn't say what to do: {said}"
         for again in [again for again in "123" if min(asked) <= again <= number]:
             results, words = attempt(machine.notebooks()[again])
+            if results is None and "to make it again from the start" in words:  # the record is that of another run
+                shutil.rmtree(machine.store / "results" / "tiny")
+                shutil.rmtree(machine.store / "models" / "tiny")
+                results, words = attempt(machine.notebooks()[again])
             assert results, f"{said} Then: {words}"
             said += words
     assert results == given[number], [name for name in results if results[name] != given[number][name]]

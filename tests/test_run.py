@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import require_papermill
 
 from xraygan import disk, run
 from xraygan.comparison.classifier import Classifier, predict
@@ -139,6 +140,7 @@ def test_a_library_that_cannot_be_loaded_is_one_sentence():
 
 
 def test_what_is_wrong_is_said_before_the_deep_learning_libraries_are_loaded():
+    require_papermill()
     code = "import sys; sys.path.insert(0, 'notebooks'); import run; assert not {'keras', 'tensorflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=disk.ROOT, check=True)
 
