@@ -50,6 +50,7 @@ def as_dicom(phantom_folder, root, **options):
 
 OTHER_NAMES = (
     "subfolders",
+    "hospitals in each class",
     "images in each class",
     "CSV",
     "DICOM",
