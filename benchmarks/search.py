@@ -40,6 +40,7 @@ from xraygan.gan import dcgan, fakes, fidelity, memorisation
 
 FOLDER = disk.ROOT / "results" / "published" / "recipes"
 NUM_JUDGED = 512  # fakes of a trial
+SPEEDS = "updates_a_minute"  # a table in `FOLDER`
 NUM_TIMED, ROUNDS = 25, 5  # updates of each candidate a round, and rounds, to know how long they take
 FASTGAN = "fastgan"  # the row of what PyTorch trains, see torch_fastgan.py
 
@@ -109,30 +110,19 @@ def publish_speeds(times):
     timed them: by what its median for today's recipe is to the median here, which is noted beside it with the machine that timed them.
     """
     rates = (60 / times["seconds"]).groupby(times["candidate"], sort=False).agg(["median", "min", "max"])
-    if set(CANDIDATES) <= set(rates.index):
-        machine.publish(
-            rates.round(1).reset_index(), "updates_a_minute", {"device": backend.device_name(), "rounds": ROUNDS}, FOLDER
-        )
-        return
-    file = FOLDER / "updates_a_minute.csv"
-    known = utils.read_table(file).set_index("candidate")
-    added = rates.drop(index="today") * known.loc["today", "median"] / rates.loc["today", "median"]
-    table = pd.concat([known.drop(index=added.index, errors="ignore"), added.round(1)])
-    print(table.to_string())
-    utils.write_table(table.reset_index(), file)
-    machine_file = FOLDER / "updates_a_minute_machine.json"
-    about = disk.read_json(machine_file)
-    timed = {
-        "device": backend.device_name(),
-        "rounds": ROUNDS,
-        "median_of_today": round(float(rates.loc["today", "median"]), 1),
-    }
-    disk.write_json(machine_file, about | {"added": about.get("added", {}) | dict.fromkeys(added.index, timed)})
+    about = {"device": backend.device_name(), "rounds": ROUNDS}
+    if not set(CANDIDATES) <= set(rates.index):
+        known, here = utils.read_table(FOLDER / f"{SPEEDS}.csv").set_index("candidate"), rates.loc["today", "median"]
+        added = rates.drop(index="today") * known.loc["today", "median"] / here
+        rates = pd.concat([known.drop(index=added.index, errors="ignore"), added])
+        timed, about = about | {"median_of_today": round(float(here), 1)}, disk.read_json(FOLDER / f"{SPEEDS}_machine.json")
+        about |= {"added": about.get("added", {}) | dict.fromkeys(added.index, timed)}
+    machine.publish(rates.round(1).reset_index(), SPEEDS, about, FOLDER)
 
 
 def count_updates(candidate, minutes):
     """How many updates a trial has, in whole hundreds."""
-    rates = utils.read_table(FOLDER / "updates_a_minute.csv").set_index("candidate")["median"]
+    rates = utils.read_table(FOLDER / f"{SPEEDS}.csv").set_index("candidate")["median"]
     return max(100, int(round(minutes * rates[candidate], -2)))
 
 
@@ -187,8 +177,8 @@ def judge_fakes(judges, drawn, training, held_out):
     for space in judges.spaces:
         real, fake = judges.held_out[space.name], space(drawn)
         size = min(len(real), len(fake))
-        some = np.random.default_rng(0).permutation(len(real))[:size]  # neighbouring files are often of one patient
-        scores = fidelity.precision_recall_density_coverage(real[some], fake[:size])
+        some = memorisation.draw_at_most(real, size)  # from all over, since neighbouring files are often of one patient
+        scores = fidelity.precision_recall_density_coverage(some, fake[:size])
         found[f"kid_{space.name}"] = fidelity.kernel_distance(real, fake)[0]
         found |= {f"{name}_{space.name}": scores[name] for name in ("precision", "recall", "coverage")}
     copies = memorisation.find_copies(drawn, training, held_out).summary

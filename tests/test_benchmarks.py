@@ -225,6 +225,7 @@ def test_fakes_are_compared_with_images_from_all_over_the_held_out_ones(monkeypa
 
     space.name = "features"
     held_out = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
     judges = SimpleNamespace(
         spaces=[space], held_out={"features": space(held_out)}, tell_real_from_fake=lambda _: {"accuracy": 1}
     )
@@ -232,7 +233,7 @@ def test_fakes_are_compared_with_images_from_all_over_the_held_out_ones(monkeypa
     monkeypatch.setattr(search.fidelity, "kernel_distance", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(search.memorisation, "find_copies", lambda *_: SimpleNamespace(summary={"copies": 0, "alarm": False}))
     for _ in range(2):
-        search.judge_fakes(judges, held_out[:50], held_out[:10], held_out)
+        search.judge_fakes(judges, drawn, held_out[:10], held_out)
     assert seen[0] == seen[1] and len(set(seen[0])) == 50
     assert np.histogram(seen[0], bins=4, range=(0, 200))[0].min() > 5, "of each quarter"
 

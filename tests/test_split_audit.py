@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from xraygan import run
 from xraygan.data import audit, patients, phantom, sources, split
 from xraygan.data.dataset import RESERVE, Dataset, Setting
-from xraygan.data.layouts import Record, name_folders
+from xraygan.data.layouts import Record, name_folders, name_records
 from xraygan.data.sources import ImageSet, Source
 
 
@@ -66,9 +66,9 @@ NAMED = {  # where files lie, as (part, class, path below the class's folder), a
 def test_files_are_called_alike_however_their_folders_are_spelt():
     records = [Record(None, file, label, part, inside) for file, (part, label, inside, _) in NAMED.items()]
     folder_of = name_folders({"train", "validation", "test"})
-    assert split.name_records(records, folder_of) == [name for *_, name in NAMED.values()]
+    assert name_records(records, folder_of) == [name for *_, name in NAMED.values()]
     unsplit = [record._replace(part="") for record in records[:1]]
-    assert split.name_records(unsplit, {"": ""}) == ["Sick/a.png"]
+    assert name_records(unsplit, {"": ""}) == ["Sick/a.png"]
 
 
 def test_groups_names_files_where_they_lie(tmp_path):

@@ -16,6 +16,5 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # a GPU's memory as 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # that trains for it share one GPU
 if "ipykernel" in sys.modules:  # in a notebook pictures belong below their cells, whatever MPLBACKEND a shell or an IDE has set
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    logging.getLogger("asyncio").setLevel(
-        logging.CRITICAL
-    )  # that tasks of the notebook's own are cut off when it ends is no news
+    # That tasks of the notebook's own are cut off when it ends is no news.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -174,8 +174,8 @@ class _Canonical(ast.NodeTransformer):
             value = inspect.unwrap(value)  # a decorator, TensorFlow's custom_gradient say, may stand around it
         if isinstance(value, types.FunctionType | type) and _is_ours(sys.modules[value.__module__]):
             return ast.Constant(digest(write_code(value, self.callers)))
-        if hasattr(value, "__name__") or isinstance(value, types.ModuleType):
-            return ast.Constant(getattr(value, "__name__", node))
+        if hasattr(value, "__name__"):
+            return ast.Constant(value.__name__)
         try:
             return ast.Constant(json.dumps(value))
         except TypeError:

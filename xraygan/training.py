@@ -15,7 +15,7 @@ import pandas as pd
 import utils
 from xraygan import backend, disk, keys
 
-CODE = "code and networks"  # the parameter of a saved state that is a hash of these, and of the recipe
+CODE_HASH = "code and networks"  # the parameter of a saved state that is a hash of these, and of the recipe
 SECONDS_BETWEEN_STATES = 30  # a crash costs at most this and an epoch; a GAN's state is 50 MB, and its epoch may take a second
 
 
@@ -381,7 +381,7 @@ class ResumableTraining:
             stored = {}
         changed = [key for key in stored | self.parameters if stored.get(key) != self.parameters.get(key)]
         if changed and self.state.is_of(keys.digest(stored, 16)):
-            plain = [key for key in changed if key != CODE]  # the hash of the code holds the other parameters too
+            plain = [key for key in changed if key != CODE_HASH]  # the hash of the code holds the other parameters too
             told = [f"{key} {stored.get(key)!r}, now {self.parameters.get(key)!r}" for key in plain] or [
                 "other code or networks"
             ]

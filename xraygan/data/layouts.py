@@ -128,14 +128,21 @@ def check_split(tree, split):
     Raises:
         ValueError: with what was seen and what to do.
     """
-    classes = {}
-    for (_, label), class_folders in split.items():
-        classes.setdefault(label, []).extend(folder for folder in class_folders if folder.num_images)
-    require_classes({label: class_folders for label, class_folders in classes.items() if class_folders})
+    classes = _join_parts(split)
+    filled = {label: [folder for folder in class_folders if folder.num_images] for label, class_folders in classes.items()}
+    require_classes({label: class_folders for label, class_folders in filled.items() if class_folders})
     if len(classes) > 1 and {part for part, _ in split} == {"train"}:
         _explain_unlabelled(tree)
     if not classes:
         _explain_split_of_one(tree)
+
+
+def _join_parts(split):
+    """The class folders of all parts together, {class: [`Folder`]}; `split` of `find_split`."""
+    classes = {}
+    for (_, label), class_folders in split.items():
+        classes.setdefault(label, []).extend(class_folders)
+    return classes
 
 
 def _explain_split_of_one(tree):
@@ -373,11 +380,11 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    merged = {name: [each for (_, label), found in folders.items() if label == name for each in found] for name in classes}
+    joined = _join_parts(folders)
     about = [
         f"The images were found in {place}." if place else "",
         folder_names.describe_numbered(classes),
-        _describe_repeated(merged),
+        _describe_repeated({name: joined[name] for name in classes}),
     ]
     notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
@@ -395,6 +402,31 @@ def name_folders(parts):
     if "" in parts:
         return {"": ""}
     return {"train": "train", "validation": "train" if "test" in parts else "test", "test": "test"}
+
+
+def name_records(records, folder_of):
+    """What each file is called wherever it lies: `train/CLASS/FILE`, or `CLASS/FILE` where there is no split; a path below the root in a CSV.
+
+    Args:
+        records: list of `Record`.
+        folder_of: {part: "train", "test" or ""}, of `name_folders`.
+
+    Returns:
+        a list of names, no two of which are alike: files that would have one name are called by their paths.
+    """
+    names = [_name_record(record, folder_of) for record in records]
+    times, places = Counter(names), {record.file for record in records}
+    return [
+        name if times[name] == 1 and (name == record.file or name not in places) else record.file
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
+def _name_record(record, folder_of):
+    if record.inside == (record.file,):  # a CSV names it, whose folders say nothing
+        return record.file
+    inside = make_printable(decode_name("/".join(record.inside)))
+    return "/".join(filter(None, (folder_of[record.part], record.label, inside)))
 
 
 def find_common_classes(keys):

@@ -12,7 +12,7 @@ import pandas as pd
 
 import utils
 from xraygan import disk
-from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, patients, phantom, split, tree
+from xraygan.data import decode, inventory, kaggle_download, labels, layouts, loading, patients, phantom, tree
 
 DEFAULT_CLASSES = ("NORMAL", "COVID19")
 MANY_CLASSES = 30  # more than these are hardly meant: NIH's table has a class for every combination of 14 findings
@@ -59,7 +59,7 @@ class ImageSet:
         images: `uint8 (N, S, S, 1)`.
         labels: `int (N,)`, indices into `source.classes`.
         folders: `str (N,)`, "train" or "test", where each came from; "" for all where the source has no split.
-        files: `str (N,)`, the name of each, see `split.name_records`: its path below the root, its folders spelt as in the plain layout.
+        files: `str (N,)`, the name of each, see `layouts.name_records`: its path below the root, its folders spelt as in the plain layout.
         digests: `str (N,)`, a hash of each file's bytes.
         skipped: {file: why} of those that could not be read.
         patients: `str (N,)`, a name that a CSV gives, or a hash of DICOM's; "" where the patient isn't known.
@@ -176,7 +176,7 @@ def read_images(source, image_size=utils.IMAGE_SIZE, show_progress=True):
     loaded = loading.load_images([record.path for record in records], disk.STORE / "data" / "cache", image_size, show_progress)
     kept = loaded.kept
     places = np.array([record.file for record in records])
-    files = np.array(split.name_records(records, folder_of))
+    files = np.array(layouts.name_records(records, folder_of))
     problems = {places[row]: problem for row, problem in loaded.problems.items()}
     table = inventory.count_files(source.listing, source.classes, problems)
     lost = inventory.describe_lost(source.listing, source.classes, problems)

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from xraygan import run
-from xraygan.data import tree
 
 ON_LEAK = ("drop", "report")  # what may become of training images with a near-copy in the test folder
 LEAK, UNUSED = "leak", "unused"  # parts of the split that nothing is trained or measured on
@@ -21,31 +20,6 @@ FEWEST_TESTED = 2  # test images of a class, or groups of them, that differ: wit
 FEWEST_JUDGED = 6  # held-out images, and fakes, that fakes can be judged by
 TEST_SHARE = 0.2  # of the images, where they come without a test folder
 VALIDATION_SHARE = 0.2  # of the training images of each class, real ones only
-
-
-def name_records(records, folder_of):
-    """What each file is called wherever it lies: `train/CLASS/FILE`, or `CLASS/FILE` where there is no split; a path below the root in a CSV.
-
-    Args:
-        records: list of `layouts.Record`.
-        folder_of: {part: "train", "test" or ""}, of `layouts.name_folders`.
-
-    Returns:
-        a list of names, no two of which are alike: files that would have one name are called by their paths.
-    """
-    names = [_name_record(record, folder_of) for record in records]
-    times, places = Counter(names), {record.file for record in records}
-    return [
-        name if times[name] == 1 and (name == record.file or name not in places) else record.file
-        for name, record in zip(names, records, strict=True)
-    ]
-
-
-def _name_record(record, folder_of):
-    if record.inside == (record.file,):  # a CSV names it, whose folders say nothing
-        return record.file
-    inside = tree.make_printable(tree.decode_name("/".join(record.inside)))
-    return "/".join(filter(None, (folder_of[record.part], record.label, inside)))
 
 
 def make_split(image_set, groups, test_share=0.0, max_train_images=None, on_leak="drop", seed=0):

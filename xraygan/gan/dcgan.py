@@ -327,4 +327,4 @@ CODE = (
 def describe_training(recipe):
     """The recipe and the code as a saved state is known by them: how often samples are drawn changes no weight."""
     fields = {name: value for name, value in keys.describe(recipe).items() if name != "sample_every"}
-    return fields | {training.CODE: keys.digest([replace(recipe, sample_every=0).describe(), keys.describe(CODE)])}
+    return fields | {training.CODE_HASH: keys.digest([replace(recipe, sample_every=0).describe(), keys.describe(CODE)])}
