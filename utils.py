@@ -25,6 +25,8 @@ NAMES = (
     "first",
     "second",
 )  # columns of text, whatever it looks like
+PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
+EXACT = {"float_precision": "round_trip"} if PANDAS < (3, 1) else {}  # later versions always read the number that was written
 
 
 # Tables
@@ -52,7 +54,8 @@ def read_table(path, **options):
         ValueError: it can't be opened.
     """
     try:
-        table = pd.read_csv(path, **{"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""]} | options)
+        how = {"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""]}
+        table = pd.read_csv(path, **how | EXACT | options)
     except PermissionError as error:
         raise explain_closed(display_path(path), error) from error
     except (ValueError, IsADirectoryError) as error:

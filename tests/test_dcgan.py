@@ -336,6 +336,7 @@ def test_jax_on_a_gpu_is_not_called_deterministic(library, on_gpu, is_promised, 
     monkeypatch.setattr(keras.backend, "backend", lambda: library)
     monkeypatch.setattr(backend, "has_gpu", lambda: on_gpu)
     monkeypatch.setattr(backend, "_gpu_generation", lambda: backend.AMPERE)
+    monkeypatch.setattr(backend, "_gpu_details", dict)  # without JAX, too
     assert backend.configure(policy)["deterministic"] == is_promised
     assert backend.lost_determinism() != is_promised
     assert not backend.configure(policy, deterministic=False)["deterministic"]
