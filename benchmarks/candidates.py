@@ -63,6 +63,31 @@ def finer_generator(image_size, latent_dim, next_seed):
     return dcgan_generator(double, image_size, latent_dim, next_seed)
 
 
+class DoubleSmoothly(DoubleAndConvolve):
+    """Bilinear upsampling and then a 3×3 convolution, computed as one transposed 6×6 convolution of stride 2.
+
+    Between pixels, bilinear upsampling is a convolution by (1, 3, 3, 1) / 4 along each axis, and two convolutions are one by their kernels' convolution.
+    """
+
+    def call(self, images):
+        kernel = self.kernel
+        for axis in (0, 1):
+            padded = ops.pad(kernel, [(3, 3) if axis == other else (0, 0) for other in range(4)])
+            kernel = sum(weight / 4 * ops.take(padded, range(at, at + 6), axis) for at, weight in enumerate((1, 3, 3, 1)))
+        kernel = ops.cast(ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2)), self.compute_dtype)
+        doubled = ops.conv_transpose(images, kernel, strides=2, padding="same")
+        return doubled if self.bias is None else doubled + self.bias
+
+
+def smooth_generator(image_size, latent_dim, next_seed):
+    """The package's generator with bilinear upsampling in its last two layers: pixels that are repeated show as small squares and stripes."""
+
+    def double(x, filters, **arguments):
+        return (DoubleSmoothly if 4 * x.shape[1] >= image_size else DoubleAndConvolve)(filters, **arguments)(x)
+
+    return dcgan_generator(double, image_size, latent_dim, next_seed)
+
+
 def judge_each_alone(image_size, next_seed):
     """The discriminator of the first search, which doesn't see how varied its batch is: the package's without that layer."""
 
@@ -108,6 +133,7 @@ def be_judged(fake):
 
 GENERATORS["excited"] = excited_generator
 GENERATORS["finer"] = finer_generator
+GENERATORS["smooth"] = smooth_generator
 DISCRIMINATORS["alone"] = judge_each_alone
 DISCRIMINATORS["patches"] = patch_discriminator
 DISCRIMINATORS["describing"] = describing_discriminator
@@ -136,6 +162,7 @@ CANDIDATES = {
     "hinge": _change("hinge loss", loss="hinge"),
     "excited": _change("skip-layer excitation in the generator", generator="excited"),
     "finer": _change("features at the image's own size, before the last convolution", generator="finer"),
+    "smooth": _change("bilinear upsampling in the generator's last two layers", generator="smooth"),
     "patches": _change("25 logits for parts of the image", discriminator="patches"),
     "describing": _change(
         "the discriminator also learns to draw the real image again", discriminator="describing", loss="describing"

@@ -31,7 +31,7 @@ from benchmarks import (
     steps,
     variance_parts,
 )
-from benchmarks.candidates import CANDIDATES
+from benchmarks.candidates import CANDIDATES, DoubleSmoothly
 from xraygan import backend, disk, run
 from xraygan.comparison import plan, units
 from xraygan.comparison import study as studies
@@ -115,11 +115,21 @@ def test_each_candidate_is_todays_recipe_with_something_changed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["first", "excited", "finer", "patches", "describing"])
+@pytest.mark.parametrize("name", ["first", "excited", "finer", "smooth", "patches", "describing"])
 def test_a_candidate_that_needs_code_trains(name):
     gan = dcgan.make_gan(CANDIDATES[name].recipe, 0)
     logs = gan.fit(random_images(4), batch_size=2, verbose=0).history
     assert np.isfinite([logs["d_loss"], logs["g_loss"]]).all()
+
+
+def test_smooth_doubling_is_bilinear_upsampling_and_then_a_convolution(float32):
+    images, layer = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32), DoubleSmoothly(5, "glorot_uniform")
+    doubled = np.array(layer(images))
+    larger = keras.layers.UpSampling2D(interpolation="bilinear")(images)
+    expected = np.array(keras.ops.conv(larger, layer.kernel, padding="same"))
+    assert doubled.shape == expected.shape
+    inside = np.s_[:, 2:-2, 2:-2]  # at the edges, Keras repeats the last pixel, and the layer takes black
+    np.testing.assert_allclose(doubled[inside], expected[inside], atol=1e-5)
 
 
 def test_candidates_networks_are_the_packages_with_one_thing_changed():
@@ -132,6 +142,7 @@ def test_candidates_networks_are_the_packages_with_one_thing_changed():
     assert not today - excited and sum((excited - today).values()) == 8  # two dense layers at each of two sizes
     finer = shapes("finer", "generator")
     assert today - finer == Counter([(3, 3, 32, 1)]) and (finer - today)[(3, 3, 32, 16)] == (finer - today)[(3, 3, 16, 1)] == 1
+    assert shapes("smooth", "generator") == shapes("today", "generator")
     today = shapes("today", "discriminator")
     assert today - shapes("first", "discriminator") == Counter([(256,)])  # the weight of the spread
     assert not shapes("first", "discriminator") - today
