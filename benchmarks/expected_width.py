@@ -1,4 +1,4 @@
-"""How wide the declared intervals of the study of few patients will be, from its first eight replicates; no difference between arms is looked at.
+"""How wide the declared intervals of the study of few images will be, from its first eight replicates; no difference between arms is looked at.
 
 python -m benchmarks.expected_width       # a table, and results/published/scarcity/expected_width.csv
 

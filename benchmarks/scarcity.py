@@ -1,4 +1,4 @@
-"""The published study of few patients: pneumonia against none, in children of one hospital.
+"""The published study of few images: pneumonia against none, in children of one hospital.
 
 python -m benchmarks.scarcity --data DATA --groups patients.csv       # goes on where it was; hours to days on 2 CPU cores
 python -m benchmarks.scarcity --data DATA --summarise                 # the tables of what is finished
@@ -14,7 +14,7 @@ from xraygan import run
 from xraygan.comparison import scarcity, units, workers
 from xraygan.comparison.study import begin, recall_study
 from xraygan.data import audit, split
-from xraygan.report import few_patients, published
+from xraygan.report import published, worth
 
 ASKED = {
     "PROFILE": "study",
@@ -58,7 +58,7 @@ def main():
     found = scarcity.summarise(study)
     if found:
         print(found.worth.round(3).to_string(index=False))
-        few_patients.show(found, study)
+        worth.show(found, study)
     published.publish(study.folders)
 
 

@@ -87,7 +87,7 @@ def run_notebooks(options):
             pass  # known before anything is trained
     names = options.only or (list_needed(folders, options) if options.sweep else NOTEBOOKS)
     if options.sweep == "real" and FIRST in names and not size.scarce_counts:
-        raise ValueError(profile.NO_FEW_PATIENTS)
+        raise ValueError(profile.NO_SCARCITY)
     unread = [name for name in list_unread(names) if parameters[name] and not (options.sweep and name == "SCHEDULER")]
     if unread:
         asked = describe_asked(parameters, source.classes, source.minority, also, size)
@@ -326,7 +326,7 @@ def run_sweep(name, source, folders, options):
     import keras  # here, since TensorFlow takes seconds to load
 
     from xraygan.comparison import plan, scarcity, study, workers
-    from xraygan.report import few_patients, figures
+    from xraygan.report import figures, worth
 
     record = run.read_record(folders)
     study.require_library(record, keras.config.backend())
@@ -341,8 +341,8 @@ def run_sweep(name, source, folders, options):
     if name == "fakes":
         figures.show_fakes_sweep(table, opened)
     elif found := scarcity.summarise(opened):
-        few_patients.show(found, opened)
-        print("\n" + few_patients.describe(found).replace("**", ""))
+        worth.show(found, opened)
+        print("\n" + worth.describe(found).replace("**", ""))
 
 
 def summarise(folders):

@@ -478,6 +478,6 @@ def test_a_study_on_fakes_of_another_tool_from_one_command(tmp_path, phantom_fol
                 assert "GAN" not in text.replace("no GAN is trained", "").replace("No GAN was trained", "")
 
     refused = run_study(tmp_path, *given, "--fakes", diffusion, "--sweep", "real")
-    assert refused.returncode == 1 and "The part with few patients is left out" in refused.stderr
+    assert refused.returncode == 1 and "The part with few images of patients is left out" in refused.stderr
     sweep = run_study(tmp_path, *given, "--sweep", "fakes")
     assert sweep.returncode == 0 and "fakes of diffusion" in sweep.stdout and "Notebook" not in sweep.stdout

@@ -233,7 +233,7 @@ def test_out_of_order_says_which_to_run_first(name, tmp_path, phantom_folder, ti
 def test_a_sweep_that_the_profile_leaves_out_is_refused_before_anything_is_trained(tmp_path, phantom_folder, tiny_profile):
     done = study(tmp_path, "--data", phantom_folder, "--profile", tiny_profile, "--sweep", "real")
     assert done.returncode != 0 and "Notebook 1" not in done.stdout
-    assert done.stderr.strip() == "This profile leaves out the part with few patients; PROFILE = 'study' has it."
+    assert done.stderr.strip() == "This profile leaves out the part with few images of patients; PROFILE = 'study' has it."
 
 
 @pytest.mark.slow
@@ -245,9 +245,9 @@ def test_a_sweep_runs_alone_by_one_command(tmp_path, phantom_folder, monkeypatch
     done = study(tmp_path, "--data", phantom_folder, "--profile", few, "--sweep", "real")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Notebook 1 of 1" in done.stdout and "Notebook 2" not in done.stdout
-    table = pd.read_csv(tmp_path / "results" / "phantom-few" / "few_patients" / "worth.csv")
+    table = pd.read_csv(tmp_path / "results" / "phantom-few" / "scarcity" / "worth.csv")
     assert set(table["arm"]) == {"nothing", "oversampling", "gan"} and set(table["num_real"]) == {8}
-    assert (tmp_path / "images" / "phantom-few" / "few_patients.png").exists()
+    assert (tmp_path / "images" / "phantom-few" / "scarcity.png").exists()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     mixed = study(tmp_path, "--data", phantom_folder, "--profile", few, "--sweep", "real")
     assert mixed.returncode != 0 and "notebook 1 ran on tensorflow, and this is jax: set KERAS_BACKEND" in mixed.stderr

@@ -1,4 +1,4 @@
-"""The published study of few patients: every number that is told follows from its trainings' predictions."""
+"""The published study of few images: every number that is told follows from its trainings' predictions."""
 
 import re
 

@@ -124,7 +124,7 @@ def list_headings(page):
 
 def test_the_first_screen_has_the_answer_a_picture_and_both_commands():
     assert "**The answer: we found no benefit. " in FIRST_SCREEN and "(95 % interval: 25 or fewer to 33)" in FIRST_SCREEN
-    for part in ("make study", "make test", "minutes", "results/published/scarcity/few_patients.png", "further images"):
+    for part in ("make study", "make test", "minutes", "results/published/scarcity/scarcity.png", "further images"):
         assert part in FIRST_SCREEN, part
     assert len(TEXT.splitlines()) <= 220
 

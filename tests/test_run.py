@@ -146,7 +146,7 @@ def test_what_is_wrong_is_said_before_the_deep_learning_libraries_are_loaded():
 
 
 def test_a_run_with_finished_trainings_is_not_overwritten_by_another(folders):
-    """A study that keeps no model, as that of few patients: the trainings themselves protect it."""
+    """A study that keeps no model, as that of few images: the trainings themselves protect it."""
     run.start_record(folders, groups_file="patients.csv")
     run.start_record(folders, groups_file="")  # nothing is trained yet
     unit = folders.results / "units" / "PNEUMONIA-25" / "nothing-1000-0-364ce8ef.json"

@@ -25,7 +25,7 @@ from xraygan.comparison.units import Unit
 from xraygan.data import audit, sources, split
 from xraygan.data.dataset import Setting
 from xraygan.gan import dcgan
-from xraygan.report import few_patients
+from xraygan.report import worth
 
 TINY = Profile(
     max_train_images=0,
@@ -134,7 +134,7 @@ def test_the_sweep_varies_one_number_and_shares_what_the_comparison_trains(untra
     assert {unit.setting for unit in plan.plan_fakes_sweep(alone)} == {TWO}
 
 
-def test_few_patients_are_planned_by_replicate_up_to_what_the_run_has(untrained):
+def test_few_images_are_planned_by_replicate_up_to_what_the_run_has(untrained):
     """The phantom's 30 training images hold 12 and 20 of them, not 40; the curve ends with all."""
     profile = replace(
         untrained.profile,
@@ -347,7 +347,7 @@ def test_arms_are_judged_as_scikit_learn_scores_their_tables(whole):
             np.testing.assert_allclose(np.nansum(of.influence, axis=1), 0, atol=1e-12)
 
 
-def test_few_patients_are_summed_up_from_what_is_finished(whole):
+def test_few_images_are_summed_up_from_what_is_finished(whole):
     study, _, _ = whole
     profile = replace(study.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(12,), scarce_seeds=(2,))
     few = replace(study, profile=replace(profile, curve_counts=(12, 20), curve_seeds=1))
@@ -360,9 +360,9 @@ def test_few_patients_are_summed_up_from_what_is_finished(whole):
     assert found.worth[["num_real", "arm", "replicates"]].to_numpy().tolist() == [[12, arm, 2] for arm in profile.arms]
     assert set(found.curve["num_real"]) == {12, 20} and set(found.contrasts["replicates"]) == {2}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "worth.csv").fillna({"beyond": ""}), found.worth, check_dtype=False)
-    text = few_patients.describe_published(few.folders.results)
+    text = worth.describe_published(few.folders.results)
     assert "12 real images of patients and the fakes made from them reach the AUROC of" in text and "Not finished" not in text
-    assert few_patients.draw(found.worth, found.curve, "a title").axes
+    assert worth.draw(found.worth, found.curve, "a title").axes
 
 
 def test_fakes_that_were_not_taken_over_are_drawn_again(whole):

@@ -88,7 +88,7 @@ SMALLEST = {
     "classifier_updates": 0,
     "curve_seeds": 0,
 }  # of the others 1
-NO_FEW_PATIENTS = "This profile leaves out the part with few patients; PROFILE = 'study' has it."
+NO_SCARCITY = "This profile leaves out the part with few images of patients; PROFILE = 'study' has it."
 LISTS = ("scarce_counts", "scarce_seeds", "curve_counts")
 
 

@@ -9,7 +9,7 @@ from xraygan import disk, run
 from xraygan.comparison import exchange, plan, profile, tables, units
 from xraygan.data import imported
 
-FOLDER = "few_patients"  # in results/RUN/
+FOLDER = "scarcity"  # in results/RUN/
 TABLES = ("trainings", "curve", "contrasts", "worth", "worth_of_curve")
 NO_REMEDIES = ("nothing", "more_real")  # what remedies are compared with
 SCORES = ("auroc", "balanced_accuracy", "balanced_accuracy_of_likeliest")
@@ -50,11 +50,11 @@ def explain_nothing(study):
     if study.profile.scarce_counts:
         there = study.record["data"]["counts"]["train"][study.own.minority]
         return f"This run trains on {there} images of {study.own.minority}, no more than the fewest that the profile would compare remedies at."
-    return profile.NO_FEW_PATIENTS
+    return profile.NO_SCARCITY
 
 
 def summarise(study):
-    """What is finished, also written to results/RUN/few_patients/: `Scarcity`, or None where nothing can be said yet.
+    """What is finished, also written to results/RUN/scarcity/: `Scarcity`, or None where nothing can be said yet.
 
     Nothing can be said before one replicate of every arm at one number and of every point of the curve are finished, of two points at least.
     """

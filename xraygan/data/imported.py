@@ -13,7 +13,7 @@ from xraygan.data import loading, split, tree
 MOST = 2000  # fakes of a replicate that are taken: as many as a sweep over their number adds at most
 HOW = "give the folder that holds them, or one with the folders 0, 1, 2 and so on in it, one a replicate"
 NOT_FROM_FEW = (
-    "The part with few patients is left out: only a generator that had seen no more than those few could be compared fairly, and what the "
+    "The part with few images of patients is left out: only a generator that had seen no more than those few could be compared fairly, and what the "
     "generator of the fakes in FAKES had seen isn't known."
 )
 MOST_LETTERS = 40  # of a folder's name, which stands beside the axes of figures

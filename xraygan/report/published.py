@@ -14,7 +14,7 @@ NUMBERS = (
     "share_found.csv",
     "leaks.csv",
     "sweep_*.csv",
-    "few_patients/*",
+    "scarcity/*",
     "gan/*.csv",
     "gan/judgement.json",
 )

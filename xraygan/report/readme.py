@@ -41,7 +41,7 @@ def main():
         published.publish(run.name_folders(name))
     publish_figures(run.name_folders(published.PHANTOM_RUN))
     publish_fakes(run.name_folders(published.BASELINE_RUN))
-    publish_few_patients()
+    publish_scarcity()
     for page in PAGES:
         faults = find_stale_numbers(page) + find_unsourced_numbers(page)
         print("\n".join(faults) or f"{name_page(page)}: every number is what its file says.")
@@ -64,12 +64,12 @@ def publish_fakes(folders):
         shutil.copyfile(folders.images / "fakes.png", shown)
 
 
-def publish_few_patients():
-    """Draw the published study of few patients beside its tables, as far as it has come."""
-    from xraygan.report import few_patients, figures  # here, since it loads the deep-learning libraries
+def publish_scarcity():
+    """Draw the published study of few images beside its tables, as far as it has come."""
+    from xraygan.report import figures, worth  # here, since it loads the deep-learning libraries
 
-    if figure := few_patients.draw_published(published.SCARCITY):
-        figures.save_figure(figure, published.SCARCITY / "few_patients.png")
+    if figure := worth.draw_published(published.SCARCITY):
+        figures.save_figure(figure, published.SCARCITY / "scarcity.png")
 
 
 def find_stale_numbers(page, root=disk.ROOT):

@@ -6,7 +6,7 @@ import pytest
 from xraygan import disk, run
 from xraygan.comparison import scarcity
 from xraygan.comparison import verdict as verdicts
-from xraygan.report import few_patients, published
+from xraygan.report import published, worth
 
 CONTRAST = {
     **{"setting": "PNEUMONIA-25", "metric": "auroc", "first": "nothing", "second": "gan", "primary": True},
@@ -54,9 +54,7 @@ WORTH = pd.DataFrame(
 
 
 def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_ends():
-    text = few_patients.describe(
-        scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), WORTH, {"asked": 9, "finished": 9})
-    )
+    text = worth.describe(scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), WORTH, {"asked": 9, "finished": 9}))
     assert text.startswith(
         "**25 real images of patients and the fakes made from them reach the AUROC of 1,000 or more real images alone "
         "(95 % interval 990 to 1,020 or more).** With the same 25 images, the simple remedies reach the AUROC of: oversampling about 28 real images alone "
@@ -68,14 +66,14 @@ def test_what_remedies_are_worth_is_said_with_its_interval_and_where_the_curve_e
 def test_worth_from_the_curves_own_replicates_is_told_where_an_arm_has_more():
     more, own = WORTH.assign(replicates=24), WORTH.assign(replicates=12)
     state = {"asked": 9, "finished": 9}
-    for worth, told in ((more, True), (own, False)):
-        text = few_patients.describe(scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), worth, state, own))
+    for table, told in ((more, True), (own, False)):
+        text = worth.describe(scarcity.Scarcity(TRAININGS, CURVE, pd.DataFrame([CONTRAST]), table, state, own))
         assert ("With 25 images, from only the 12 replicates that have a learning curve: oversampling about 28" in text) == told
 
 
 def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
-    worth = WORTH[WORTH["arm"] != "gan"]
-    text = few_patients.describe(scarcity.Scarcity(TRAININGS, CURVE, None, worth, {"asked": 9, "finished": 4}))
+    without_gan = WORTH[WORTH["arm"] != "gan"]
+    text = worth.describe(scarcity.Scarcity(TRAININGS, CURVE, None, without_gan, {"asked": 9, "finished": 4}))
     assert text.startswith(
         "**Not finished: 4 of 9 trainings. These are the numbers so far, and no verdict.**\n\nWith 25 real images"
     )
@@ -85,7 +83,7 @@ def test_an_unfinished_study_gives_its_numbers_and_no_verdict():
 
 def test_scores_are_told_as_mean_and_median_and_so_is_where_the_two_ways_to_call_a_class_disagree():
     contrasts, state = pd.DataFrame([CONTRAST, SECONDARY]), {"asked": 9, "finished": 9}
-    text = few_patients.describe(scarcity.Scarcity(TRAININGS, CURVE, contrasts, WORTH, state))
+    text = worth.describe(scarcity.Scarcity(TRAININGS, CURVE, contrasts, WORTH, state))
     assert "| 25 | nothing | 3 | 0.880 (0.900) | 0.820 (0.820) | 0.600 (0.500) |\n| 25 | GAN | 1 | 0.900 (0.900) |" in text
     assert (
         "against nothing added: in balanced accuracy they differ by -2.0 points where" in text
@@ -96,7 +94,7 @@ def test_scores_are_told_as_mean_and_median_and_so_is_where_the_two_ways_to_call
         in text
     )
     agreeing = TRAININGS.assign(balanced_accuracy_of_likeliest=TRAININGS["balanced_accuracy"])
-    assert "disagree" not in few_patients.describe(scarcity.Scarcity(agreeing, CURVE, contrasts, WORTH, state))
+    assert "disagree" not in worth.describe(scarcity.Scarcity(agreeing, CURVE, contrasts, WORTH, state))
 
 
 def test_a_table_that_was_changed_is_not_read(tmp_path, monkeypatch):
@@ -108,18 +106,18 @@ def test_a_table_that_was_changed_is_not_read(tmp_path, monkeypatch):
         content = (folder / name).read_text()
         (folder / name).write_text(content.replace("9", "8"))
         with pytest.raises(ValueError, match=f"{name} isn't what was written there: run notebooks/3_after_gan.ipynb again"):
-            few_patients.describe_published(tmp_path)
+            worth.describe_published(tmp_path)
         (folder / name).write_text(content)
     (folder / "curve.csv").unlink()
     monkeypatch.setattr(run, "PUBLISHED", tmp_path)
     monkeypatch.setattr(disk, "ROOT", tmp_path.parent)
     with pytest.raises(ValueError, match=f"`git checkout {tmp_path.name}` brings the published one back"):
-        few_patients.describe_published(tmp_path)
+        worth.describe_published(tmp_path)
 
 
-def test_the_published_study_of_few_patients_is_described_from_its_files():
-    text = few_patients.describe_published(published.SCARCITY)
-    state = published.SCARCITY / "few_patients" / "state.json"
+def test_the_published_study_of_few_images_is_described_from_its_files():
+    text = worth.describe_published(published.SCARCITY)
+    state = published.SCARCITY / "scarcity" / "state.json"
     if not state.exists():
         assert text == "The study is declared, and nothing of it is trained yet."
     else:

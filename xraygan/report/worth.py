@@ -34,7 +34,7 @@ def describe(found):
 
 
 def describe_published(folder):
-    """What the published study of few patients says, as Markdown, from its tables."""
+    """What the published study of few images says, as Markdown, from its tables."""
     found = scarcity.read(folder)
     return describe(found) if found else "The study is declared, and nothing of it is trained yet."
 
@@ -105,7 +105,7 @@ def write_equal(row, curve):
 def show(found, study):
     """Draw what remedies are worth and write it to images/RUN/; `found` is `scarcity.Scarcity`."""
     figure = draw(found.worth, found.curve, study.title("how many real images a remedy equals"))
-    return figures.save_figure(figure, study.folders.images / "few_patients.png")
+    return figures.save_figure(figure, study.folders.images / "scarcity.png")
 
 
 def draw_published(folder):
