@@ -23,7 +23,7 @@ UNITS = (
     "units/*/*.csv",
     "units/*/*.json",
     "gans/*/gan/*.csv",
-)  # of studies of real images: each training, so that none is lost
+)  # of runs on real images: each training, so that none is lost
 
 
 def publish(folders):
@@ -34,6 +34,6 @@ def publish(folders):
     """
     if (folders.results / "record.json").exists() and run.read_record(folders)["is_phantom"] != (folders.run == PHANTOM_RUN):
         raise ValueError(f"run {folders.run} isn't of the images that its name says; its numbers must not be published.")
-    for pattern in NUMBERS + (UNITS if folders.run in (STUDY_RUN, SCARCITY_RUN) else ()):
+    for pattern in NUMBERS + (() if folders.run == PHANTOM_RUN else UNITS):
         whole = [file for file in folders.results.glob(pattern) if not file.name.startswith(".")]  # no drafts
         disk.copy_files(whole, folders.results, run.PUBLISHED / folders.run)
