@@ -188,11 +188,11 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     "nothing": ([], "at least two classes, and here is none: xrays holds 0 images itself, and no folder"),
     "hospitals": (
         ["siteA/NORMAL", "siteA/COVID19", "siteB/NORMAL", "siteB/COVID19"],
-        "siteA, siteB each hold COVID19, NORMAL, and which of these are the classes can't be known: put",
+        "siteA, siteB each hold COVID19, NORMAL, and which of these are the classes can't be known. If they are siteA, siteB, name",
     ),
     "hospitals in a split": (
         [f"{part}/{site}/{name}" for part in ("train", "test") for site in ("Seoul", "Busan") for name in ("ILL", "WELL")],
-        "Busan, Seoul each hold ILL, WELL, and which of these are the classes can't be known: put .* in a CSV with the columns",
+        "Busan, Seoul each hold ILL, WELL, and which of these are the classes can't be known.* If not, put .* in a CSV with the columns",
     ),
     "hospitals in a split, one without a class in test": (
         ["train/A/ILL", "train/A/WELL", "train/B/ILL", "train/B/WELL", "test/A/ILL", "test/B/WELL", "test/B/ILL"],
@@ -200,7 +200,7 @@ NEAR_MISSES = {  # folders with images, and the sentence that says what was seen
     ),
     "hospitals in train alone": (
         ["train/A/ILL", "train/A/WELL", "train/B/ILL", "train/B/WELL", "test/1"],
-        "A, B each hold ILL, WELL, and which",
+        "none of train's classes \\(A, B\\) has a folder in 'test'",
     ),
     "patients with series": (
         [f"patient{number}/series{series}" for number in (1, 2) for series in (1, 2)],
@@ -292,6 +292,29 @@ def test_folders_that_may_be_patients_are_asked_about(folders, said, tmp_path):
 def test_folders_of_patients_or_hospitals_alike_in_all_classes_are_no_classes(inner, tmp_path):
     folders = [f"{part}/{name}/{each}" for part in ("train", "test") for name in ("ILL", "WELL") for each in inner]
     assert sources.find_source(str(small(tmp_path / "xrays", folders))).classes == ("ILL", "WELL")
+
+
+@pytest.mark.parametrize("split", [True, False], ids=["split", "no split"])
+def test_classes_answers_which_of_two_kinds_of_folders_are_the_classes(split, tmp_path):
+    names = [f"{name}/{view}" for name in ("ILL", "WELL") for view in ("PA", "AP")]
+    root = str(
+        small(tmp_path / "xrays", [f"{part}/{name}" for part in ("train", "test") for name in names] if split else names)
+    )
+    with pytest.raises(
+        ValueError, match=r"which of these are the classes can't be known\. If they are ILL, WELL, name them in CLASSES"
+    ):
+        sources.find_source(root)
+    source = sources.find_source(root, "WELL,ILL")
+    assert source.classes == ("WELL", "ILL") and not any("taken for the classes" in note for note in source.listing.notes)
+    with pytest.raises(
+        ValueError, match="CLASSES names 'PA', 'AP'; the classes there are 'ILL', 'WELL'.*name the class of each image in a CSV"
+    ):
+        sources.find_source(root, "PA,AP")
+
+
+def test_the_usual_names_are_classes_whatever_their_folders_hold(tmp_path):
+    folders = [f"{part}/{name}/{view}" for part in ("train", "test") for name in ("NORMAL", "COVID19") for view in ("PA", "AP")]
+    assert sources.find_source(str(small(tmp_path / "xrays", folders))).classes == ("NORMAL", "COVID19")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ class Listing:
         lost: list of (label, kind, file): images that are named and aren't there.
         left_out: {(label, kind): count} of what was left out on purpose, masks say.
         notes: sentences about what was found.
+        question: a sentence where it can't be known whether these are the classes unless CLASSES names them; else "".
     """
 
     root: Path
@@ -71,6 +72,7 @@ class Listing:
     lost: list = field(default_factory=list)
     left_out: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
+    question: str = ""
 
 
 # The place of a split
@@ -318,13 +320,6 @@ def require_classes(classes):
             "a CSV beside the images with the columns file, label and split."
         )
     inner = _list_inner(classes)
-    first = next(iter(inner.values()))
-    are_patients = folder_names.may_be_patients(first) and not folder_names.may_be_patients(classes)
-    if len(first) > 1 and all(names == first for names in inner.values()) and not are_patients:
-        raise ValueError(
-            f"{named} each hold {make_printable(list_names(sorted(first)))}, and which of these are the classes can't be known: put the images of "
-            "each class into one folder of its name, or name the class of each image in a CSV with the columns file and label."
-        )
     containers = [name for name, names in inner.items() if len(names) > 1 and folder_names.is_container(name)]
     if len(containers) == 1:
         (name,), others = containers, list_names(each for each in classes if each not in containers)
@@ -337,6 +332,25 @@ def require_classes(classes):
             f"{named} are called like images or masks, and not like classes: name the class of each image in a CSV with the columns file and "
             "label, or put the images of each class into a folder of its name."
         )
+
+
+def ask_which_are_classes(classes):
+    """What to say where all class folders hold folders of the same names, which may be the classes as well; else "".
+
+    Args:
+        classes: {name: [`Folder`]}, of all parts of a split where there is one.
+    """
+    inner = _list_inner(classes)
+    first = next(iter(inner.values()), set())
+    are_patients = folder_names.may_be_patients(first) and not folder_names.may_be_patients(classes)
+    if len(classes) < 2 or len(first) < 2 or any(names != first for names in inner.values()) or are_patients:
+        return ""
+    named = make_printable(list_names(classes))
+    return (
+        f"{named} each hold {make_printable(list_names(sorted(first)))}, and which of these are the classes can't be known. If they are {named}, "
+        "name them in CLASSES. If not, put the images of each class into one folder of its name, or name the class of each image in a CSV with "
+        "the columns file and label."
+    )
 
 
 def _list_inner(classes):
@@ -358,11 +372,13 @@ def _describe_repeated(classes):
 def has_class_folders(tree):
     """Whether the folders of a tree without a split are called like classes, and not like parts, patients or images."""
     try:
-        names = [name for _, name in find_unsplit_classes(tree)[0]]
+        classes = _join_parts(find_unsplit_classes(tree)[0])
     except ValueError:
         return False
+    names = list(classes)
     return (
         len(names) > 1
+        and not ask_which_are_classes(classes)
         and not folder_names.are_numbered(names)
         and not any(folder_names.name_part(name) or folder_names.has_word(name, folder_names.IMAGES) for name in names)
     )
@@ -380,11 +396,16 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    joined = _join_parts(folders)
+    joined = {
+        name: found
+        for name, found in _join_parts(folders).items()
+        if name in classes and any(each.num_images for each in found)
+    }
+    question = ask_which_are_classes(joined)
     about = [
         f"The images were found in {place}." if place else "",
         folder_names.describe_numbered(classes),
-        _describe_repeated({name: joined[name] for name in classes}),
+        "" if question else _describe_repeated(joined),
     ]
     notes = [*filter(None, about), *notes]
     collector = _Collector(tree)
@@ -394,7 +415,8 @@ def list_folders(tree, folders, place):
             for folder in class_folders:
                 collector.collect(folder, part, label)
     notes += _describe_rest(tree, collector.seen) + _describe_empty(tree, folders)
-    return Listing(tree.path, keep_apart(collector.records, tree.path), classes, collector.lost, collector.left_out, notes)
+    records = keep_apart(collector.records, tree.path)
+    return Listing(tree.path, records, classes, collector.lost, collector.left_out, notes, question)
 
 
 def name_folders(parts):

@@ -378,11 +378,13 @@ def _choose_classes(classes, listing, parameter="CLASSES"):
         )
         raise ValueError(
             f"{parameter} names {tree.list_names(map(repr, missing))}; the classes there are "
-            f"{tree.list_names(map(repr, available))}{parted}."
+            f"{tree.list_names(map(repr, available))}{parted}. {listing.question}".strip()
         )
     if not wanted:
         tree.check_alike(available)
         wanted = DEFAULT_CLASSES if set(DEFAULT_CLASSES) <= set(available) else available
+        if listing.question and wanted is not DEFAULT_CLASSES:
+            raise ValueError(listing.question)
         if len(wanted) > MANY_CLASSES:
             notes = "".join(f" {note}" for note in listing.notes)
             raise ValueError(f"there are {len(wanted)} classes: {tree.list_names(wanted)}. Choose some with CLASSES.{notes}")
