@@ -131,8 +131,7 @@ def check_split(tree, split):
         ValueError: with what was seen and what to do.
     """
     classes = _join_parts(split)
-    filled = {label: [folder for folder in class_folders if folder.num_images] for label, class_folders in classes.items()}
-    require_classes({label: class_folders for label, class_folders in filled.items() if class_folders})
+    require_classes(_leave_out_empty(classes))
     if len(classes) > 1 and {part for part, _ in split} == {"train"}:
         _explain_unlabelled(tree)
     if not classes:
@@ -145,6 +144,12 @@ def _join_parts(split):
     for (_, label), class_folders in split.items():
         classes.setdefault(label, []).extend(class_folders)
     return classes
+
+
+def _leave_out_empty(classes):
+    """The class folders without those that hold no image, and without classes that have no other, {class: [`Folder`]}."""
+    filled = {label: [folder for folder in class_folders if folder.num_images] for label, class_folders in classes.items()}
+    return {label: class_folders for label, class_folders in filled.items() if class_folders}
 
 
 def _explain_split_of_one(tree):
@@ -396,11 +401,7 @@ def list_folders(tree, folders, place):
         place: where these folders stand below the tree, in words, "" for in `tree` itself.
     """
     classes, notes = find_common_classes(folders)
-    joined = {
-        name: found
-        for name, found in _join_parts(folders).items()
-        if name in classes and any(each.num_images for each in found)
-    }
+    joined = {name: found for name, found in _leave_out_empty(_join_parts(folders)).items() if name in classes}
     question = ask_which_are_classes(joined)
     about = [
         f"The images were found in {place}." if place else "",
