@@ -57,9 +57,8 @@ def test_images_reach_the_network_as_its_own_preprocessing_gives_them(applicatio
         np.testing.assert_allclose(features, expected, rtol=0, atol=1e-3 * np.ptp(expected, axis=0).max())
 
 
-@pytest.mark.parametrize(
-    "application", [MOBILENET, pytest.param(DENSENET, marks=pytest.mark.slow)], ids=lambda application: application.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("application", [MOBILENET, DENSENET], ids=lambda application: application.name)
 def test_a_pretrained_network_goes_through_a_study(application, home, tmp_path, phantom_folder):
     """It trains, is saved and loaded, its maps and its features are looked at; what its batch normalisation knows stays."""
     network = write_weights(application, home)

@@ -348,7 +348,7 @@ def test_real_images_among_them_are_an_alarm(part, tmp_path, phantom_folder, dif
 # The comparison
 
 
-@pytest.fixture(scope="module", params=["a folder a replicate", "one folder"])
+@pytest.fixture(scope="module", params=["a folder a replicate", pytest.param("one folder", marks=pytest.mark.slow)])
 def compared(request, tmp_path_factory, phantom_folder, diffusion):
     """All arms of three replicates: whether they share their fakes, the study, its units."""
     shared = request.param == "one folder"

@@ -160,7 +160,13 @@ def start_run(store, *arguments, root=disk.ROOT, cwd=None, **environment):
 
 
 @pytest.mark.parametrize(
-    ("number", "late"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGINT, False)]
+    ("number", "late"),
+    [
+        (signal.SIGINT, True),
+        (signal.SIGINT, False),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_is_one_sentence_and_all_of_it_ends(tmp_path, phantom_folder, profile, number, late):
     """In the middle of a notebook, and while the packages are loaded."""
