@@ -426,6 +426,7 @@ ON_JAX = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_it_trains_on_jax_and_keeps_its_best_epoch(tmp_path):
     pytest.importorskip("jax", reason="JAX, an option, isn't installed")
     environment = os.environ | {"PYTHONPATH": str(disk.ROOT), "KERAS_BACKEND": "jax"}
