@@ -184,6 +184,7 @@ def test_an_executed_notebook_shows_no_noise(finished):
         assert not [output["text"][:300] for output in outputs if output.get("name") == "stderr"], name
 
 
+@pytest.mark.slow
 def test_running_again_trains_nothing_and_changes_nothing(finished, phantom_folder, tiny_profile):
     store, _ = finished
     results = store / "results" / "phantom-tiny"
@@ -298,8 +299,8 @@ def test_wrong_parameters_are_one_sentence(arguments, message, tmp_path, phantom
     ("name", "wrong", "message"),
     [
         ("1_before_gan", {"CLASSES": ["NORMAL", "COVID19"]}, "CLASSES is ['NORMAL', 'COVID19']; it must be text"),
-        ("2_gan_training", {"FAKES": 7}, "FAKES is 7; it must be text"),
-        ("3_after_gan", {"SWEEPS": "yes"}, "SWEEPS is 'yes'; it must be True or False"),
+        pytest.param("2_gan_training", {"FAKES": 7}, "FAKES is 7; it must be text", marks=pytest.mark.slow),
+        pytest.param("3_after_gan", {"SWEEPS": "yes"}, "SWEEPS is 'yes'; it must be True or False", marks=pytest.mark.slow),
     ],
 )
 def test_wrong_parameters_stop_a_notebook_before_anything_is_done(name, wrong, message, tmp_path, monkeypatch):

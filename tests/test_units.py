@@ -347,6 +347,7 @@ def test_arms_are_judged_as_scikit_learn_scores_their_tables(whole):
             np.testing.assert_allclose(np.nansum(of.influence, axis=1), 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_few_images_are_summed_up_from_what_is_finished(whole):
     study, _, _ = whole
     profile = replace(study.profile, arms=("nothing", "oversampling", "gan"), scarce_counts=(12,), scarce_seeds=(2,))
