@@ -211,11 +211,7 @@ def judge_folder(data, run_name, trial, folder):
         with np.load(file, allow_pickle=False) as opened:
             stored = dict(opened)
         trial = replace(trial, minutes=float(file.stem.removeprefix("minute_")))
-        facts = {
-            "change": "another program: FastGAN at quarter width",
-            "real_images": len(real),
-            "updates": int(stored["updates"]),
-        }
+        facts = {"change": f"another program: {trial.candidate}", "real_images": len(real), "updates": int(stored["updates"])}
         facts |= {"device": str(stored["device"])}
         rows.append(vars(trial) | facts | judge_fakes(judges, stored["images"], real, held_out))
         show(run_name, trial, stored["images"])

@@ -23,9 +23,6 @@ PREPROCESS = {
     MOBILENET: keras.applications.mobilenet_v3.preprocess_input,
     DENSENET: keras.applications.densenet.preprocess_input,
 }
-each = pytest.mark.parametrize(
-    "application", [MOBILENET, pytest.param(DENSENET, marks=pytest.mark.slow)], ids=lambda application: application.name
-)
 
 
 @pytest.fixture
@@ -46,7 +43,9 @@ def write_weights(application, home, seed=0):
     return network
 
 
-@each
+@pytest.mark.parametrize(
+    "application", [MOBILENET, pytest.param(DENSENET, marks=pytest.mark.slow)], ids=lambda application: application.name
+)
 def test_images_reach_the_network_as_its_own_preprocessing_gives_them(application, home, float32, rng):
     network = write_weights(application, home)
     images = rng.integers(0, 256, (3, SIZE, SIZE, 1)) * np.array([0.1, 0.5, 1]).reshape(3, 1, 1, 1)
